@@ -1,0 +1,1 @@
+"""The engine: tensors, nodes, primitives, the dispatch point and reverse-mode differentiation."""

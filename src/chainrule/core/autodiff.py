@@ -1,0 +1,293 @@
+"""Reverse mode: the chain rule applied backwards through the graph.
+
+`pull_back` is the whole of backpropagation: visit the nodes from the outputs to the leaves
+in reverse order of creation, turn each node's cotangent into those of its inputs by the
+primitive's vjp, and add up where several consumers meet. `backward` and `grad` are its two
+public faces.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import source
+from .dtypes import is_differentiable
+from .errors import DTypeError, GradientError, ShapeError, located
+from .node import Node, collect, mode
+from .primitive import Primitive, project, table
+from .tensor import Tensor, Variable, new_tensor, to_array
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class no_grad(contextlib.ContextDecorator):
+    """Compute without recording: as a context manager or a decorator."""
+
+    _grad, _notes = False, True
+
+    def __enter__(self) -> None:
+        stack = self.__dict__.setdefault("_entered", [])
+        stack.append((mode.grad, mode.notes_cuts))
+        mode.grad, mode.notes_cuts = self._grad, self._notes
+
+    def __exit__(self, *exc: object) -> None:
+        mode.grad, mode.notes_cuts = self._entered.pop()  # type: ignore[attr-defined]
+
+
+class enable_grad(no_grad):
+    """Record again inside a `no_grad` block."""
+
+    _grad, _notes = True, False
+
+
+class unrecorded(no_grad):
+    """The library's own `no_grad`: values only, and no note of who cut the graph."""
+
+    _grad, _notes = False, False
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded in this thread."""
+    return mode.grad
+
+
+def pull_back(
+    cotangents: dict[Node, Any],
+    wanted: set[Node] | None = None,
+    *,
+    create_graph: bool = False,
+) -> dict[Node, Tensor]:
+    """Propagate cotangents of some nodes back to the nodes they depend on.
+
+    Args:
+        cotangents: per output node its cotangent, a tensor of the node's shape.
+        wanted: the nodes whose cotangents are returned; every leaf if None. Only nodes
+            that lead to a wanted one are visited.
+        create_graph: record the computation, so that it can be differentiated again.
+
+    Returns:
+        The cotangent of each wanted node that the outputs depend on.
+    """
+    order = collect(cotangents)
+    pending: dict[Node, Any] = {n: g for n, g in cotangents.items() if n.requires_grad}
+    leads = None if wanted is None else _leading(order, wanted)
+    found: dict[Node, Tensor] = {}
+    with enable_grad() if create_graph and mode.grad else unrecorded():
+        for node in reversed(order):
+            g = pending.pop(node, None)
+            if g is None:
+                continue
+            if wanted is None:
+                if node.primitive is None or node._owner is not None:
+                    found[node] = g
+            elif node in wanted:
+                found[node] = g
+            if node.inputs:
+                _spread(node, g, pending, leads)
+            elif isinstance(node.primitive, Released):
+                node.primitive.complain()
+    return found
+
+
+def _leading(order: list[Node], wanted: set[Node]) -> set[Node]:
+    """The nodes from which a wanted node can be reached."""
+    leads: set[Node] = set()
+    for node in order:
+        if node in wanted or any(parent in leads for parent in node.inputs):
+            leads.add(node)
+    return leads
+
+
+def _spread(node: Node, g: Any, pending: dict[Node, Any], leads: set[Node] | None) -> None:
+    """Add the cotangents of a node's inputs, given that of the node."""
+    parents = node.inputs
+    primitive = node.primitive
+    assert primitive is not None
+    if primitive is project:
+        whole = parents[0]
+        if leads is None or whole in leads:
+            parts = pending.setdefault(whole, [None] * len(whole.value))
+            index = node.params["index"]
+            parts[index] = g if parts[index] is None else parts[index] + g
+        return
+    y = _handle(node)
+    inputs = [new_tensor(parent.value, parent) for parent in parents]
+    for position, parent in enumerate(parents):
+        if not parent.requires_grad or (leads is not None and parent not in leads):
+            continue
+        contribution = primitive.vjp(position, g, y, inputs, node.params)
+        if contribution is None:
+            continue
+        earlier = pending.get(parent)
+        pending[parent] = contribution if earlier is None else earlier + contribution
+
+
+def _handle(node: Node) -> Any:
+    if type(node.value) is tuple:
+        return tuple(
+            new_tensor(v, Node(project, (node,), {"index": i}, v, is_differentiable(v.dtype)))
+            for i, v in enumerate(node.value)
+        )
+    return new_tensor(node.value, node)
+
+
+def backward(
+    output: Tensor, gradient: Any = None, *, retain_graph: bool = False, inputs: Any = None
+) -> None:
+    """See `Tensor.backward`."""
+    node = output._node
+    if node is None or not node.requires_grad:
+        raise GradientError(located(_why_no_gradient(output)))
+    wanted = None
+    if inputs is not None:
+        wanted = {_node_of(t, "inputs") for t in _as_list(inputs)}
+    found = pull_back({node: cotangent_like(output, gradient, "backward")}, wanted)
+    root = None if retain_graph else weakref.ref(node)
+    for leaf_node, g in found.items():
+        owner = leaf_node.owner
+        if owner is None:
+            continue
+        earlier = owner.grad
+        owner._grad = g if earlier is None else earlier + g
+        if root is not None and isinstance(owner, Variable):
+            owner._graphs = root
+
+
+def _why_no_gradient(output: Tensor) -> str:
+    node = output._node
+    if node is None:
+        return (
+            "backward: nothing that this tensor was computed from requires a gradient; "
+            "make a leaf with requires_grad=True, and do not compute the loss under no_grad()"
+        )
+    name = node.params.get("cut") or "no_grad()"
+    return f"backward: the graph was cut by {name} at {node.location}"
+
+
+def cotangent_like(output: Tensor, gradient: Any, name: str) -> Tensor:
+    """The given cotangent of `output`, checked; 1 for a scalar where none is given."""
+    if gradient is None:
+        if output.size != 1:
+            raise GradientError(
+                located(
+                    f"{name}: the output has shape {output.shape}; only a scalar has a gradient of its "
+                    "own. Reduce it (mean(), sum()) or give the cotangent of the output"
+                )
+            )
+        return new_tensor(np.ones(output.shape, output.dtype), None)
+    if not isinstance(gradient, Tensor):
+        gradient = new_tensor(to_array(gradient, output.dtype), None)
+    if gradient.shape != output.shape:
+        raise ShapeError(
+            located(f"{name}: cotangent of shape {gradient.shape} for an output of shape {output.shape}")
+        )
+    return gradient
+
+
+def _as_list(tensors: Any) -> list[Any]:
+    return [tensors] if isinstance(tensors, Tensor) else list(tensors)
+
+
+def _node_of(tensor: Any, name: str) -> Node:
+    if not isinstance(tensor, Tensor):
+        raise DTypeError(located(f"grad: {name} must be tensors, got {type(tensor).__name__}"))
+    if tensor._node is None or not tensor._node.requires_grad:
+        raise GradientError(located(f"grad: a tensor in {name} does not require a gradient"))
+    return tensor._node
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Any = None,
+    *,
+    create_graph: bool = True,
+    allow_unused: bool = False,
+) -> Any:
+    """Gradients of `outputs` with respect to `inputs`, as tensors that can be differentiated again.
+
+    Args:
+        outputs: one tensor or several; their gradients are summed.
+        inputs: one tensor or several that require a gradient (leaves or intermediate).
+        grad_outputs: cotangents of the outputs, of their shapes; 1 for scalars.
+        create_graph: False computes the gradients as plain values, in less memory.
+        allow_unused: give None, not an error, for an input the outputs do not depend on.
+
+    Returns:
+        A tensor for a single input, a tuple for a sequence. Complex gradients follow
+        PyTorch's convention (the conjugate Wirtinger derivative, the direction of ascent).
+
+    Raises:
+        GradientError: an output is no scalar and has no cotangent, an input requires no
+            gradient, or the outputs do not depend on it.
+    """
+    results = _as_list(outputs)
+    targets = _as_list(inputs)
+    given = [None] * len(results) if grad_outputs is None else _as_list(grad_outputs)
+    if len(given) != len(results):
+        raise ShapeError(located(f"grad: {len(given)} cotangents for {len(results)} outputs"))
+    seeds: dict[Node, Any] = {}
+    for output, g in zip(results, given, strict=True):
+        node = _node_of(output, "outputs")
+        seed = cotangent_like(output, g, "grad")
+        seeds[node] = seeds[node] + seed if node in seeds else seed
+    nodes = [_node_of(t, "inputs") for t in targets]
+    found = pull_back(seeds, set(nodes), create_graph=create_graph)
+    gradients = []
+    for position, node in enumerate(nodes):
+        g = found.get(node)
+        if g is None and not allow_unused:
+            raise GradientError(
+                located(
+                    f"grad: the outputs do not depend on input {position} (shape {node.shape}); "
+                    "pass allow_unused=True for None instead"
+                )
+            )
+        gradients.append(g)
+    return gradients[0] if isinstance(inputs, Tensor) else tuple(gradients)
+
+
+class Released(Primitive):
+    """Stands in the graph where its nodes were let go after an optimiser's step."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: Any) -> None:
+        super().__init__("released", lambda: None, abstract=lambda: None)
+        del table["released"]
+        self.place = place
+
+    def complain(self) -> None:
+        raise GradientError(
+            located(
+                f"the graph was released when the weights it was computed with changed, at "
+                f"{source.resolve(self.place)}; call backward(retain_graph=True) to keep it"
+            )
+        )
+
+
+def release_graphs(variables: Sequence[Variable]) -> None:
+    """Let go of the graphs whose gradients these variables hold, because their values change.
+
+    An optimiser calls it in `step`. Up to then a graph can still be explained; from then
+    on it would only keep the activations of the last batch in memory.
+    """
+    roots = {v._graphs for v in variables if getattr(v, "_graphs", None) is not None}
+    if not roots:
+        return
+    released = Released(source.capture(2))
+    for reference in roots:
+        root = reference()
+        if root is None:
+            continue
+        for node in collect([root]):
+            if node.inputs:
+                node.primitive, node.inputs, node.params = released, (), {}
+    for v in variables:
+        v._graphs = None
