@@ -1,7 +1,41 @@
 """chainrule: backpropagation that is fast, visible and explainable."""
 
-from . import primitives
-from .core.autodiff import enable_grad, grad, no_grad
-from .core.tensor import Tensor
+import warnings as _warnings
+
+# NumPy warns where floating-point arithmetic overflows or divides by zero; infinity and NaN
+# are values here, as in PyTorch. The filter covers this library's own calls of NumPy only.
+_warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"chainrule\.")
+
+from . import array, func, nn, optim, primitives, random
+from .array import *  # noqa: F403
+from .core.autodiff import enable_grad, grad, is_grad_enabled, no_grad
+from .core.dtypes import (
+    complex64,
+    complex128,
+    default_dtype,
+    float32,
+    float64,
+    int8,
+    int16,
+    int32,
+    int64,
+    set_default_dtype,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from .core.dtypes import bool_ as bool
+from .core.errors import (
+    ChainruleError,
+    DTypeError,
+    GradientError,
+    IndexingError,
+    OperationError,
+    ShapeError,
+    TransformError,
+)
+from .core.tensor import Tensor, Variable
+from .random import Generator, manual_seed, rand, randint, randn, randperm
 
 __version__ = "0.1.0"

@@ -137,9 +137,7 @@ def _handle(node: Node) -> Any:
     return new_tensor(node.value, node)
 
 
-def backward(
-    output: Tensor, gradient: Any = None, *, retain_graph: bool = False, inputs: Any = None
-) -> None:
+def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False, inputs: Any = None) -> None:
     """See `Tensor.backward`."""
     node = output._node
     if node is None or not node.requires_grad:
@@ -184,9 +182,7 @@ def cotangent_like(output: Tensor, gradient: Any, name: str) -> Tensor:
     if not isinstance(gradient, Tensor):
         gradient = new_tensor(to_array(gradient, output.dtype), None)
     if gradient.shape != output.shape:
-        raise ShapeError(
-            located(f"{name}: cotangent of shape {gradient.shape} for an output of shape {output.shape}")
-        )
+        raise ShapeError(located(f"{name}: cotangent of shape {gradient.shape} for an output of shape {output.shape}"))
     return gradient
 
 

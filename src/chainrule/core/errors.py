@@ -62,9 +62,7 @@ _KINDS: tuple[tuple[type[BaseException], type[ChainruleError]], ...] = (
 )
 
 
-def operation_error(
-    error: BaseException, name: str, operands: Iterable[Any], params: dict[str, Any]
-) -> BaseException:
+def operation_error(error: BaseException, name: str, operands: Iterable[Any], params: dict[str, Any]) -> BaseException:
     """Turn what NumPy said about `name(*operands, **params)` into an error a user can act on."""
     if isinstance(error, MemoryError) or not isinstance(error, Exception):
         return error
@@ -79,7 +77,5 @@ def operation_error(
             if isinstance(error, raised):
                 kind = wanted
                 break
-    call = ", ".join(
-        [describe(o) for o in operands] + [f"{k}={v!r}" for k, v in params.items()]
-    )
+    call = ", ".join([describe(o) for o in operands] + [f"{k}={v!r}" for k, v in params.items()])
     return kind(located(f"{name}({call}): {reason}"))

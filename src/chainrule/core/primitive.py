@@ -16,7 +16,7 @@ import numpy as np
 from . import source
 from .dtypes import is_differentiable
 from .errors import OperationError, operation_error
-from .node import Interpreted, Node, ShapeDtype, is_missing, materialise, mode
+from .node import Constant, Interpreted, Node, ShapeDtype, is_missing, materialise, mode
 from .tensor import Tensor, new_tensor, operand
 
 _ndarray = np.ndarray
@@ -49,7 +49,7 @@ class Primitive:
     """
 
     __slots__ = (
-        "_uses", "abstract", "batch", "differentiable", "doc", "domain", "example", "jvp",
+        "_plans", "_uses", "abstract", "batch", "differentiable", "doc", "domain", "example", "jvp",
         "latex", "name", "outputs", "partials", "precedence", "text", "value", "vjps",
     )  # fmt: skip
 
@@ -89,6 +89,7 @@ class Primitive:
         self.doc = doc
         self.differentiable = vjps is not None
         self._uses = _read_arguments(self.vjps)
+        self._plans: dict[int, tuple[bool, tuple[int, ...]]] = {}
         table[name] = self
 
     def __repr__(self) -> str:
@@ -140,9 +141,22 @@ class Primitive:
         assert callable(rules)
         return rules(position, g, y, *inputs, **params)
 
-    def _failure(
-        self, error: BaseException, inputs: Sequence[Any], params: dict[str, Any]
-    ) -> BaseException:
+    def _plan(self, flowing: int, count: int) -> tuple[bool, tuple[int, ...]]:
+        """What the vjps of the inputs in the bit set `flowing` read: the output? which inputs?"""
+        keeps_output = False
+        needed: set[int] = set()
+        for position in range(count):
+            if flowing >> position & 1:
+                keeps, reads = self._uses[position] if type(self.vjps) is tuple else self._uses
+                keeps_output = keeps_output or keeps
+                needed.update(range(count) if reads is True else reads)
+        plan = keeps_output, tuple(sorted(needed))
+        # Operators of any number of inputs (concat) would fill the table without end.
+        if type(self.vjps) is tuple:
+            self._plans[flowing] = plan
+        return plan
+
+    def _failure(self, error: BaseException, inputs: Sequence[Any], params: dict[str, Any]) -> BaseException:
         # The shape rule words its complaint for the reader; NumPy's message is the fallback.
         try:
             self.abstract(*(ShapeDtype(t.shape, t.dtype) for t in inputs), **params)
@@ -156,29 +170,30 @@ def record(primitive: Primitive, inputs: Sequence[Tensor], params: dict[str, Any
     if not _can_flow(value):
         return None
     nodes = []
+    flowing = 0
+    bit = 1
     for tensor in inputs:
         node = tensor._node
         if node is None:
-            node = Node(None, (), {}, tensor._value, False)
+            node = Constant(tensor._value)
+        elif node.requires_grad:
+            flowing |= bit
         nodes.append(node)
-    keeps_output = False
-    rules = primitive._uses
-    for position, node in enumerate(nodes):
-        if not node.requires_grad:
-            continue
-        keeps, reads = rules[position] if type(rules) is tuple else rules
-        keeps_output = keeps_output or keeps
-        for index in range(len(nodes)) if reads is True else reads:
-            other = nodes[index]
-            if type(other.value) is ShapeDtype:
-                other.value = inputs[index]._value
+        bit += bit
+    plan = primitive._plans.get(flowing)
+    if plan is None:
+        plan = primitive._plan(flowing, len(nodes))
+    keeps_output, reads = plan
+    for index in reads:
+        if type(nodes[index].value) is ShapeDtype:
+            nodes[index].value = inputs[index]._value
     if not keeps_output and type(value) is _ndarray:
         value = ShapeDtype(value.shape, value.dtype)
     return Node(primitive, tuple(nodes), params, value, True, source.capture(3))
 
 
 def _can_flow(value: Any) -> bool:
-    return is_differentiable(value[0].dtype if type(value) is tuple else value.dtype)
+    return (value[0].dtype if type(value) is tuple else value.dtype).kind in "fc"
 
 
 def _read_arguments(rules: Any) -> Any:
@@ -187,11 +202,11 @@ def _read_arguments(rules: Any) -> Any:
     if rules is None:
         return ()
     if type(rules) is tuple:
-        return tuple((False, ()) if rule is None else _reads(rule, 0) for rule in rules)
-    return _reads(rules, 1)
+        return tuple((False, ()) if rule is None else _reads(rule, 0, len(rules)) for rule in rules)
+    return _reads(rules, 1, 0)
 
 
-def _reads(rule: Callable[..., Any], skipped: int) -> tuple[bool, Any]:
+def _reads(rule: Callable[..., Any], skipped: int, arity: int) -> tuple[bool, Any]:
     reads = getattr(rule, "reads", None)
     if reads is not None:
         return reads
@@ -201,7 +216,8 @@ def _reads(rule: Callable[..., Any], skipped: int) -> tuple[bool, Any]:
     if code.co_flags & 0x04:  # *inputs
         star = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
         return keeps_output, () if star.startswith("_") else True
-    return keeps_output, tuple(i for i, n in enumerate(names[1:]) if not n.startswith("_"))
+    # Static parameters follow the inputs; they are no values.
+    return keeps_output, tuple(i for i, n in enumerate(names[1 : 1 + arity]) if not n.startswith("_"))
 
 
 def _operands(primitive: Primitive, inputs: Sequence[Any]) -> list[Tensor]:
@@ -237,15 +253,13 @@ def _interpret(primitive: Primitive, inputs: Sequence[Any], params: dict[str, An
         return primitive(*tensors, **params)
     inputs = tuple(tensors)
     value = top.process(primitive, inputs, params)
-    recorded = top.always_recorded or (
-        mode.grad and primitive.differentiable and any(t.requires_grad for t in inputs)
-    )
+    recorded = top.always_recorded or (mode.grad and primitive.differentiable and any(t.requires_grad for t in inputs))
     if type(value) is tuple:
         return _several(primitive, inputs, params, value, recorded)
     node = None
     if top.always_recorded:
         flows = primitive.differentiable and _can_flow(value)
-        nodes = tuple(t._node or Node(None, (), {}, t._value, False) for t in inputs)
+        nodes = tuple(t._node or Constant(t._value) for t in inputs)
         requires = flows and mode.grad and any(n.requires_grad for n in nodes)
         node = Node(primitive, nodes, params, value, requires, source.capture(3))
     elif recorded:
@@ -262,7 +276,7 @@ def _several(
     if not (recorded and (traced or (primitive.differentiable and mode.grad))):
         return tuple(new_tensor(v, None) for v in values)
     if traced:
-        nodes = tuple(t._node or Node(None, (), {}, t._value, False) for t in inputs)
+        nodes = tuple(t._node or Constant(t._value) for t in inputs)
         requires = primitive.differentiable and any(n.requires_grad for n in nodes)
         whole: Node | None = Node(primitive, nodes, params, values, requires, source.capture(3))
     else:

@@ -91,9 +91,7 @@ class Tensor:
             if not isinstance(value, Tensor):
                 raise DTypeError(located(f"grad must be a Tensor or None, got {type(value).__name__}"))
             if value.shape != self.shape:
-                raise ShapeError(
-                    located(f"grad of shape {value.shape} for a tensor of shape {self.shape}")
-                )
+                raise ShapeError(located(f"grad of shape {value.shape} for a tensor of shape {self.shape}"))
         self._grad = value
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -106,13 +104,9 @@ class Tensor:
         if requires_grad == self.requires_grad:
             return self
         if not self.is_leaf:
-            raise GradientError(
-                located("requires_grad can be changed on leaf tensors only; use detach() for a leaf")
-            )
+            raise GradientError(located("requires_grad can be changed on leaf tensors only; use detach() for a leaf"))
         if requires_grad and not dtypes.is_differentiable(self.dtype):
-            raise DTypeError(
-                located(f"only floating and complex tensors can require a gradient, this is {self.dtype}")
-            )
+            raise DTypeError(located(f"only floating and complex tensors can require a gradient, this is {self.dtype}"))
         self._node = leaf(self._value, requires_grad, owner=self)
         return self
 
@@ -210,9 +204,7 @@ class Tensor:
 
     def _scalar(self, wanted: str) -> Any:
         if self.size != 1:
-            raise ShapeError(
-                located(f"{wanted} needs a tensor with one element, this one has shape {self.shape}")
-            )
+            raise ShapeError(located(f"{wanted} needs a tensor with one element, this one has shape {self.shape}"))
         return self._array(wanted).item()
 
     def __len__(self) -> int:
@@ -347,9 +339,7 @@ def to_array(data: Any, dtype: Any = None) -> np.ndarray:
     except OverflowError as error:
         raise DTypeError(located(f"a number is too large: {error}")) from error
     if array.dtype.kind not in "biufc":
-        raise DTypeError(
-            located(f"expected numbers, got {_first_odd(data)} (NumPy reads the data as {array.dtype})")
-        )
+        raise DTypeError(located(f"expected numbers, got {_first_odd(data)} (NumPy reads the data as {array.dtype})"))
     if wanted is None:
         if hasattr(data, "dtype"):
             wanted = dtypes.as_dtype(array.dtype)

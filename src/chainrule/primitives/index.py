@@ -116,15 +116,15 @@ def _index_set_value(x: np.ndarray, v: np.ndarray, *arrays: np.ndarray, pattern:
 
 def _index_set_rule(x: Any, v: Any, *arrays: Any, pattern: Pattern) -> ShapeDtype:
     region = _index_rule(x, *arrays, pattern=pattern).shape
-    fits = len(v.shape) <= len(region) and all(
-        a in (b, 1) for a, b in zip(v.shape[::-1], region[::-1], strict=False)
-    )
+    fits = len(v.shape) <= len(region) and all(a in (b, 1) for a, b in zip(v.shape[::-1], region[::-1], strict=False))
     if not fits:
         raise ShapeError(f"a value of shape {v.shape} does not fit the region of shape {region}")
     return ShapeDtype(x.shape, x.dtype)
 
 
-def _index_set_vjp(position: int, g: Tensor, _y: Any, _x: Any, _v: Any, *arrays: Tensor, pattern: Pattern) -> Tensor | None:
+def _index_set_vjp(
+    position: int, g: Tensor, _y: Any, _x: Any, _v: Any, *arrays: Tensor, pattern: Pattern
+) -> Tensor | None:
     if position == 0:
         zero = new_tensor(np.zeros((), g.dtype), None)
         return match(index_set(g, zero, *arrays, pattern=pattern), _x)
@@ -137,7 +137,9 @@ def _index_set_vjp(position: int, g: Tensor, _y: Any, _x: Any, _v: Any, *arrays:
 _index_set_vjp.reads = (False, ())  # type: ignore[attr-defined]
 
 
-def _index_set_jvp(tangents: Sequence[Tensor | None], y: Tensor, x: Tensor, v: Tensor, *arrays: Tensor, pattern: Pattern) -> Tensor:
+def _index_set_jvp(
+    tangents: Sequence[Tensor | None], y: Tensor, x: Tensor, v: Tensor, *arrays: Tensor, pattern: Pattern
+) -> Tensor:
     dx, dv = (
         new_tensor(np.zeros(of.shape, y.dtype), None) if t is None else t
         for t, of in zip(tangents[:2], (x, v), strict=True)

@@ -23,7 +23,9 @@ def get_item(x: Tensor, key: Any) -> Tensor:
         length = x.shape[0]
         position = key + length if key < 0 else key
         if not 0 <= position < length:
-            raise IndexingError(located(f"index {key} is out of range for an axis of length {length} (shape {x.shape})"))
+            raise IndexingError(
+                located(f"index {key} is out of range for an axis of length {length} (shape {x.shape})")
+            )
         return index(x, pattern=(("i", position), *((("s", 0, n, 1)) for n in x.shape[1:])))
     pattern, arrays = parse(x, key)
     return index(x, *arrays, pattern=pattern)
@@ -33,9 +35,7 @@ def set_item(x: Tensor, key: Any, value: Any) -> None:
     """x[key] = value: the handle x points to a new value; graphs that used the old one keep it."""
     if isinstance(x, Variable):
         if x.requires_grad and mode.grad:
-            raise GradientError(
-                located("a parameter is changed by an optimiser, or by assignment under no_grad()")
-            )
+            raise GradientError(located("a parameter is changed by an optimiser, or by assignment under no_grad()"))
     elif x.requires_grad and x.is_leaf and mode.grad:
         raise GradientError(
             located("assigning into a leaf that requires a gradient would make it an intermediate value; "

@@ -28,9 +28,7 @@ def _half_at_ties(strict: Any, equal: Any) -> Tensor:
 
 
 add = pointwise("add", np.add, latex="{a} + {b}", text="{a} + {b}", precedence=SUM, partials=(1, 1))
-subtract = pointwise(
-    "subtract", np.subtract, latex="{a} - {b:2}", text="{a} - {b:2}", precedence=SUM, partials=(1, -1)
-)
+subtract = pointwise("subtract", np.subtract, latex="{a} - {b:2}", text="{a} - {b:2}", precedence=SUM, partials=(1, -1))
 multiply = pointwise(
     "multiply", np.multiply, latex=r"{a} \, {b}", text="{a} * {b}", precedence=PRODUCT,
     partials=(lambda _y, _a, b: b, lambda _y, a, _b: a),
@@ -45,9 +43,7 @@ reciprocal = pointwise(
     partials=lambda y, _x: -y * y, domain=(0.5, 3.0),
 )  # fmt: skip
 
-square = pointwise(
-    "square", np.square, latex="{x:4}^2", text="{x:4}²", precedence=POWER, partials=lambda _y, x: 2 * x
-)
+square = pointwise("square", np.square, latex="{x:4}^2", text="{x:4}²", precedence=POWER, partials=lambda _y, x: 2 * x)
 
 
 def _integer_power(x: np.ndarray, n: int) -> np.ndarray:
@@ -68,9 +64,7 @@ power = pointwise(
         ),
     ),
 )  # fmt: skip
-sqrt = pointwise(
-    "sqrt", np.sqrt, latex=r"\sqrt{{{x:0}}}", partials=lambda y, _x: 0.5 / y, domain=(0.1, 4.0)
-)
+sqrt = pointwise("sqrt", np.sqrt, latex=r"\sqrt{{{x:0}}}", partials=lambda y, _x: 0.5 / y, domain=(0.1, 4.0))
 
 exp = pointwise("exp", np.exp, latex="e^{{{x:0}}}", partials=lambda y, _x: y)
 exp2 = pointwise("exp2", np.exp2, latex="2^{{{x:0}}}", partials=lambda y, _x: LN2 * y)
@@ -283,7 +277,9 @@ _INTS = ([((3,), np.dtype("int32"))] * 2, {})
 logical_and = _infix("logical_and", np.logical_and, "∧", r"\land", example=_BOOLS, result=bool_result)
 logical_or = _infix("logical_or", np.logical_or, "∨", r"\lor", example=_BOOLS, result=bool_result)
 logical_xor = _infix("logical_xor", np.logical_xor, "⊻", r"\veebar", example=_BOOLS, result=bool_result)
-logical_not = pointwise("logical_not", np.logical_not, latex=r"\lnot {x}", result=bool_result, example=(_BOOLS[0][:1], {}))
+logical_not = pointwise(
+    "logical_not", np.logical_not, latex=r"\lnot {x}", result=bool_result, example=(_BOOLS[0][:1], {})
+)
 bitwise_and = _infix("bitwise_and", np.bitwise_and, "&", r"\mathbin{{\&}}", example=_INTS)
 bitwise_or = _infix("bitwise_or", np.bitwise_or, "|", r"\mathbin{{|}}", example=_INTS)
 bitwise_xor = _infix("bitwise_xor", np.bitwise_xor, "^", r"\oplus", example=_INTS)

@@ -100,9 +100,7 @@ def _concat_rule(*parts: Any, axis: int) -> ShapeDtype:
             a == b for d, (a, b) in enumerate(zip(part.shape, first.shape, strict=True)) if d != axis
         )
         if not same:
-            raise ShapeError(
-                f"all shapes must agree except along axis {axis}, got {first.shape} and {part.shape}"
-            )
+            raise ShapeError(f"all shapes must agree except along axis {axis}, got {first.shape} and {part.shape}")
     length = sum(part.shape[axis] for part in parts)
     shape = (*first.shape[:axis], length, *first.shape[axis + 1 :])
     return ShapeDtype(shape, np.result_type(*(part.dtype for part in parts)))
@@ -111,9 +109,7 @@ def _concat_rule(*parts: Any, axis: int) -> ShapeDtype:
 def _concat_vjp(position: int, g: Tensor, _y: Any, *_parts: Tensor, axis: int) -> Tensor:
     start = sum(part.shape[axis] for part in _parts[:position])
     stop = start + _parts[position].shape[axis]
-    pattern = tuple(
-        ("s", start, stop, 1) if d == axis else ("s", 0, n, 1) for d, n in enumerate(g.shape)
-    )
+    pattern = tuple(("s", start, stop, 1) if d == axis else ("s", 0, n, 1) for d, n in enumerate(g.shape))
     piece = table["index"](g, pattern=pattern)
     own = _parts[position].dtype
     return piece if piece.dtype == own else table["astype"](piece, dtype=own)
@@ -121,16 +117,13 @@ def _concat_vjp(position: int, g: Tensor, _y: Any, *_parts: Tensor, axis: int) -
 
 def _concat_jvp(tangents: Sequence[Tensor | None], y: Tensor, *parts: Tensor, axis: int) -> Tensor:
     filled = [
-        new_tensor(np.zeros(p.shape, y.dtype), None) if t is None else t
-        for t, p in zip(tangents, parts, strict=True)
+        new_tensor(np.zeros(p.shape, y.dtype), None) if t is None else t for t, p in zip(tangents, parts, strict=True)
     ]
     return concat(*filled, axis=axis)
 
 
 def _concat_batch(size: int, batched: Sequence[bool], inputs: Sequence[Tensor], params: dict[str, Any]) -> Tensor:
-    spread = [
-        x if b else broadcast_to(x, shape=(size, *x.shape)) for x, b in zip(inputs, batched, strict=True)
-    ]
+    spread = [x if b else broadcast_to(x, shape=(size, *x.shape)) for x, b in zip(inputs, batched, strict=True)]
     return concat(*spread, axis=params["axis"] + 1)
 
 

@@ -1,0 +1,1 @@
+"""Function transformations: grad, vjp, jvp, jacobians, vmap, checkpoint."""

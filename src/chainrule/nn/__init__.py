@@ -1,0 +1,1 @@
+"""Networks: modules, layers, losses and initialisers, under PyTorch's names."""

@@ -1,0 +1,1 @@
+"""The networks of the mission, each runnable as `chainrule train NAME`."""
