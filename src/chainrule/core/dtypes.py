@@ -24,8 +24,8 @@ SUPPORTED = frozenset(
     (bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64) + (float32, float64, complex64, complex128)
 )
 
-_COMPLEX_OF = {float32: complex64, float64: complex128}
-_REAL_OF = {complex64: float32, complex128: float64}
+_COMPLEX_OF: dict[np.dtype, np.dtype] = {float32: complex64, float64: complex128}
+_REAL_OF: dict[np.dtype, np.dtype] = {complex64: float32, complex128: float64}
 _default = float32
 
 

@@ -95,7 +95,7 @@ class Primitive:
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
 
-    def __call__(self, *inputs: Tensor, **params: Any) -> Any:
+    def __call__(self, *inputs: Any, **params: Any) -> Any:
         """Apply the primitive: the one dispatch point of the library."""
         values = []
         recorded = False
@@ -169,11 +169,11 @@ def record(primitive: Primitive, inputs: Sequence[Tensor], params: dict[str, Any
     """The node of a value just computed, keeping those operands that a derivative will read."""
     if not _can_flow(value):
         return None
-    nodes = []
+    nodes: list[Any] = []
     flowing = 0
     bit = 1
     for tensor in inputs:
-        node = tensor._node
+        node: Any = tensor._node
         if node is None:
             node = Constant(tensor._value)
         elif node.requires_grad:
@@ -210,7 +210,7 @@ def _reads(rule: Callable[..., Any], skipped: int, arity: int) -> tuple[bool, An
     reads = getattr(rule, "reads", None)
     if reads is not None:
         return reads
-    code = rule.__code__  # type: ignore[attr-defined]
+    code = rule.__code__
     names = code.co_varnames[skipped + 1 : code.co_argcount]
     keeps_output = not names[0].startswith("_")
     if code.co_flags & 0x04:  # *inputs
@@ -259,7 +259,7 @@ def _interpret(primitive: Primitive, inputs: Sequence[Any], params: dict[str, An
     node = None
     if top.always_recorded:
         flows = primitive.differentiable and _can_flow(value)
-        nodes = tuple(t._node or Constant(t._value) for t in inputs)
+        nodes: tuple[Any, ...] = tuple(t._node or Constant(t._value) for t in inputs)
         requires = flows and mode.grad and any(n.requires_grad for n in nodes)
         node = Node(primitive, nodes, params, value, requires, source.capture(3))
     elif recorded:
@@ -276,7 +276,7 @@ def _several(
     if not (recorded and (traced or (primitive.differentiable and mode.grad))):
         return tuple(new_tensor(v, None) for v in values)
     if traced:
-        nodes = tuple(t._node or Constant(t._value) for t in inputs)
+        nodes: tuple[Any, ...] = tuple(t._node or Constant(t._value) for t in inputs)
         requires = primitive.differentiable and any(n.requires_grad for n in nodes)
         whole: Node | None = Node(primitive, nodes, params, values, requires, source.capture(3))
     else:

@@ -276,6 +276,8 @@ class Variable(Tensor):
 
     __slots__ = ("_graphs", "name")
 
+    _graphs: Any  # a weak reference to the root of the graph its gradient came from
+
     def __init__(self, data: Any, requires_grad: bool = False, name: str = "") -> None:
         self.name = name
         self._node = None
@@ -347,8 +349,6 @@ def to_array(data: Any, dtype: Any = None) -> np.ndarray:
             wanted = dtypes.default_dtype()
         elif array.dtype.kind == "c":
             wanted = dtypes.default_complex()
-        elif array.size == 0 and array.dtype.kind == "f":
-            wanted = dtypes.default_dtype()
         else:
             wanted = dtypes.as_dtype(array.dtype)
     if wanted.kind in "iu" and array.dtype.kind == "f":
