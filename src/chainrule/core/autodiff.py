@@ -20,7 +20,7 @@ from . import source
 from .dtypes import is_differentiable
 from .errors import DTypeError, GradientError, ShapeError, located
 from .node import Node, collect, mode
-from .primitive import Primitive, project, table
+from .primitive import Primitive, project
 from .tensor import Tensor, Variable, new_tensor, to_array
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,6 +62,7 @@ def pull_back(
     wanted: set[Node] | None = None,
     *,
     create_graph: bool = False,
+    through: bool = True,
 ) -> dict[Node, Tensor]:
     """Propagate cotangents of some nodes back to the nodes they depend on.
 
@@ -70,6 +71,8 @@ def pull_back(
         wanted: the nodes whose cotangents are returned; every leaf if None. Only nodes
             that lead to a wanted one are visited.
         create_graph: record the computation, so that it can be differentiated again.
+        through: False stops at the wanted nodes: a path from one of them to another does
+            not count.
 
     Returns:
         The cotangent of each wanted node that the outputs depend on.
@@ -88,6 +91,8 @@ def pull_back(
                     found[node] = g
             elif node in wanted:
                 found[node] = g
+                if not through:
+                    continue
             if node.inputs:
                 _spread(node, g, pending, leads)
             elif isinstance(node.primitive, Released):
@@ -255,8 +260,7 @@ class Released(Primitive):
     __slots__ = ("place",)
 
     def __init__(self, place: Any) -> None:
-        super().__init__("released", lambda: None, abstract=lambda: None)
-        del table["released"]
+        super().__init__("released", lambda: None, abstract=lambda: None, registered=False)
         self.place = place
 
     def complain(self) -> None:

@@ -36,6 +36,10 @@ class TransformError(ChainruleError, RuntimeError):
     """A value was needed inside a transformation (vmap, compile) that runs without values."""
 
 
+class ArgumentError(ChainruleError, TypeError):
+    """An argument has another name or another place here; the message says which."""
+
+
 class OperationError(ChainruleError, ValueError):
     """An operation was refused for a reason that is neither a shape nor a data type."""
 

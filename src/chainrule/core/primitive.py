@@ -70,8 +70,9 @@ class Primitive:
         domain: tuple[float, float] = (-3.0, 3.0),
         outputs: int = 1,
         doc: str = "",
+        registered: bool = True,
     ) -> None:
-        if name in table:
+        if registered and name in table:
             raise ValueError(f"primitive {name!r} is defined twice")
         self.name = name
         self.value = value
@@ -90,7 +91,8 @@ class Primitive:
         self.differentiable = vjps is not None
         self._uses = _read_arguments(self.vjps)
         self._plans: dict[int, tuple[bool, tuple[int, ...]]] = {}
-        table[name] = self
+        if registered:
+            table[name] = self
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -253,6 +255,8 @@ def _interpret(primitive: Primitive, inputs: Sequence[Any], params: dict[str, An
         return primitive(*tensors, **params)
     inputs = tuple(tensors)
     value = top.process(primitive, inputs, params)
+    if isinstance(value, Tensor):
+        return value
     recorded = top.always_recorded or (mode.grad and primitive.differentiable and any(t.requires_grad for t in inputs))
     if type(value) is tuple:
         return _several(primitive, inputs, params, value, recorded)
@@ -271,7 +275,9 @@ def _several(
     primitive: Primitive, inputs: Sequence[Tensor], params: dict[str, Any], values: tuple[Any, ...], recorded: bool
 ) -> tuple[Tensor, ...]:
     """One tensor per output; in a graph each is the projection of one tuple-valued node."""
-    values = tuple(v if isinstance(v, Interpreted) else np.asarray(v) for v in values)
+    values = tuple(v if isinstance(v, Interpreted | Tensor) else np.asarray(v) for v in values)
+    if any(isinstance(v, Tensor) for v in values):
+        return tuple(v if isinstance(v, Tensor) else new_tensor(v, None) for v in values)
     traced = any(getattr(v, "always_recorded", False) for v in values)
     if not (recorded and (traced or (primitive.differentiable and mode.grad))):
         return tuple(new_tensor(v, None) for v in values)

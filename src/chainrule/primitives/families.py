@@ -71,7 +71,7 @@ def _scaled(g: Tensor, partial: Any, conjugate: bool) -> Tensor | None:
     return -g if partial == -1 else g * partial
 
 
-def _pointwise_vjp(position: int, partial: Any) -> Any:
+def _pointwise_vjp(position: int, partial: Any, arity: int) -> Any:
     if not callable(partial):
         # Sums and differences: the operands' values are not needed.
         def constant_rule(g: Tensor, _y: Any, *_inputs: Any) -> Tensor | None:
@@ -87,7 +87,7 @@ def _pointwise_vjp(position: int, partial: Any) -> Any:
     names = partial.__code__.co_varnames[: partial.__code__.co_argcount]
     rule.reads = (  # type: ignore[attr-defined]
         not names[0].startswith("_"),
-        tuple(i for i, name in enumerate(names[1:]) if not name.startswith("_")),
+        tuple(i for i, name in enumerate(names[1 : arity + 1]) if not name.startswith("_")),
     )
     return rule
 
@@ -167,7 +167,7 @@ def pointwise(
 
     vjps = jvp = None
     if partials is not None:
-        vjps = tuple(None if p is None else _pointwise_vjp(i, p) for i, p in enumerate(partials))
+        vjps = tuple(None if p is None else _pointwise_vjp(i, p, arity) for i, p in enumerate(partials))
         jvp = _pointwise_jvp(partials)
     more.setdefault("example", ([((3,), default_dtype())] * arity, {}))
     primitive = Primitive(

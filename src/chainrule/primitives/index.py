@@ -79,7 +79,7 @@ def _index_jvp(tangents: Sequence[Tensor | None], _y: Any, _x: Any, *arrays: Ten
 
 index = Primitive(
     "index", _index_value, abstract=_index_rule, vjps=_indices_first(_index_vjp), jvp=_index_jvp,
-    latex="{x:4}_{{\\mathrm{{index}}}}", text="{x:4}[{pattern}]",
+    latex="{x:4}[{pattern}]", text="{x:4}[{pattern}]",
     example=([((4, 3), _F), ((2,), np.dtype("int64"))], {"pattern": (("a", 0), ("s", 0, 3, 1))}),
 )  # fmt: skip
 

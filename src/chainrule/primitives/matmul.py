@@ -71,9 +71,17 @@ def _jvp(tangents: Sequence[Tensor | None], _y: Tensor, a: Tensor, b: Tensor, **
     return left + right
 
 
+def _notation(transpose_a: bool, transpose_b: bool, mark: str, space: str) -> str:
+    a = "{a:4}" + mark if transpose_a else "{a:2}"
+    b = "{b:4}" + mark if transpose_b else "{b:3}"
+    return a + space + b
+
+
 matmul = Primitive(
     "matmul", _value, abstract=_rule, vjps=(_vjp_a, _vjp_b), jvp=_jvp,
     batch=lambda _size, batched, inputs, params: matmul(*align_batched(batched, inputs), **params),
-    latex=r"{a:2}{a_flag} \, {b:2}{b_flag}", text="{a:2}{a_flag} {b:2}{b_flag}", precedence=2,
+    latex=lambda transpose_a, transpose_b: _notation(transpose_a, transpose_b, r"^{{\top}}", r" \, "),
+    text=lambda transpose_a, transpose_b: _notation(transpose_a, transpose_b, "ᵀ", " "),
+    precedence=2,
     example=([((2, 3), _F), ((3, 4), _F)], {"transpose_a": False, "transpose_b": False}),
 )  # fmt: skip

@@ -37,7 +37,7 @@ divide = pointwise(
     "divide", np.true_divide, latex=r"\frac{{{a:0}}}{{{b:0}}}", text="{a} / {b:3}", precedence=PRODUCT,
     partials=(lambda _y, _a, b: 1 / b, lambda y, _a, b: -y / b), domain=(0.5, 3.0),
 )  # fmt: skip
-negative = pointwise("negative", np.negative, latex="-{x:2}", text="-{x:2}", precedence=SUM, partials=-1)
+negative = pointwise("negative", np.negative, latex="-{x:2}", text="-{x:2}", precedence=PRODUCT, partials=-1)
 reciprocal = pointwise(
     "reciprocal", np.reciprocal, latex=r"\frac{{1}}{{{x:0}}}", text="1 / {x:3}", precedence=PRODUCT,
     partials=lambda y, _x: -y * y, domain=(0.5, 3.0),
@@ -237,7 +237,7 @@ real = pointwise(
     arity=1, vjps=(lambda g, _y, _x: astype(g, dtype=_x.dtype),), jvp=lambda tangents, y, _x: real(tangents[0]),
 )  # fmt: skip
 imag = pointwise(
-    "imag", lambda x: np.imag(x).copy(), latex=r"\mathrm{{Im}} {x}", result=real_dtype, arity=1,
+    "imag", lambda x: np.imag(x).copy(), latex=r"\mathrm{{Im}} {x}", result=real_dtype, arity=1, example=([((3,), np.dtype("complex64"))], {}),
     vjps=(lambda g, _y, _x: g * 1j if _x.dtype.kind == "c" else None,), jvp=lambda tangents, y, _x: imag(tangents[0]),
 )  # fmt: skip
 conj = pointwise(

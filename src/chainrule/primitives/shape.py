@@ -17,6 +17,13 @@ from .families import linear, unbroadcast
 _F = np.dtype("float32")
 
 
+identity = linear(
+    "identity", lambda x: x, latex="{x}", text="{x}", abstract=lambda x: ShapeDtype(x.shape, x.dtype),
+    transpose=lambda g, _x: g, batch=lambda _s, _b, inputs, _p: identity(inputs[0]), example=([((3,), _F)], {}),
+    doc="The same value under another node, so that it can be differentiated by on its own.",
+)  # fmt: skip
+
+
 def _reshape_rule(x: Any, shape: tuple[int, ...]) -> ShapeDtype:
     if math.prod(shape) != x.size:
         raise ShapeError(f"{x.size} elements do not fill shape {shape}")
