@@ -20,7 +20,7 @@ from . import source
 from .dtypes import is_differentiable
 from .errors import DTypeError, GradientError, ShapeError, located
 from .node import Node, collect, mode
-from .primitive import Primitive, project
+from .primitive import Primitive, project, table
 from .tensor import Tensor, Variable, new_tensor, to_array
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,6 +30,10 @@ class no_grad(contextlib.ContextDecorator):
     """Compute without recording: as a context manager or a decorator."""
 
     _grad, _notes = False, True
+
+    def _recreate_cm(self) -> no_grad:
+        # A decorated function may run in several threads at once, each with its own modes to restore.
+        return type(self)()
 
     def __enter__(self) -> None:
         stack = self.__dict__.setdefault("_entered", [])
@@ -147,17 +151,16 @@ def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False
     node = output._node
     if node is None or not node.requires_grad:
         raise GradientError(located(_why_no_gradient(output)))
-    wanted = None
-    if inputs is not None:
-        wanted = {_node_of(t, "inputs") for t in _as_list(inputs)}
-    found = pull_back({node: cotangent_like(output, gradient, "backward")}, wanted)
+    given = None if inputs is None else {_node_of(t, "inputs"): t for t in _as_list(inputs)}
+    found = pull_back({node: cotangent_like(output, gradient, "backward")}, None if given is None else set(given))
     root = None if retain_graph else weakref.ref(node)
     for leaf_node, g in found.items():
-        owner = leaf_node.owner
+        owner = leaf_node.owner if given is None else given[leaf_node]
         if owner is None:
             continue
         earlier = owner.grad
-        owner._grad = g if earlier is None else earlier + g
+        # A handle of its own: one cotangent may serve several leaves, and `x.grad[i] = v` repoints a handle.
+        owner._grad = new_tensor(g._value, g._node) if earlier is None else earlier + g
         if root is not None and isinstance(owner, Variable):
             owner._graphs = root
 
@@ -188,6 +191,10 @@ def cotangent_like(output: Tensor, gradient: Any, name: str) -> Tensor:
         gradient = new_tensor(to_array(gradient, output.dtype), None)
     if gradient.shape != output.shape:
         raise ShapeError(located(f"{name}: cotangent of shape {gradient.shape} for an output of shape {output.shape}"))
+    if gradient.dtype != output.dtype:
+        if gradient.dtype.kind == "c" and output.dtype.kind != "c":
+            raise DTypeError(located(f"{name}: cotangent of type {gradient.dtype} for an output of {output.dtype}"))
+        gradient = table["astype"](gradient, dtype=output.dtype)
     return gradient
 
 
@@ -250,7 +257,7 @@ def grad(
                     "pass allow_unused=True for None instead"
                 )
             )
-        gradients.append(g)
+        gradients.append(None if g is None else new_tensor(g._value, g._node))
     return gradients[0] if isinstance(inputs, Tensor) else tuple(gradients)
 
 
@@ -278,15 +285,13 @@ def release_graphs(variables: Sequence[Variable]) -> None:
     An optimiser calls it in `step`. Up to then a graph can still be explained; from then
     on it would only keep the activations of the last batch in memory.
     """
-    roots = {v._graphs for v in variables if getattr(v, "_graphs", None) is not None}
-    if not roots:
+    graphs = [v._graphs for v in variables if getattr(v, "_graphs", None) is not None]
+    if not graphs:
         return
-    released = Released(source.capture(2))
-    for reference in roots:
-        root = reference()
-        if root is None:
-            continue
-        for node in collect([root]):
+    roots = [root for root in (reference() for reference in graphs) if root is not None]
+    if roots:
+        released = Released(source.capture(2))
+        for node in collect(roots):
             if node.inputs:
                 node.primitive, node.inputs, node.params = released, (), {}
     for v in variables:
