@@ -173,7 +173,9 @@ def _write_node(node: Node, parts: list[_Written], style: Style) -> _Written:
         if isinstance(value, Interpreted):
             return _Written("?", ATOM)
         if value.size == 1:
-            return _Written(_number(value.item(), style), ATOM if value.item() >= 0 else 1, "number", (value.item(),))
+            number = value.item()
+            negative = not isinstance(number, complex) and number < 0
+            return _Written(_number(number, style), 1 if negative else ATOM, "number", (number,))
         same = value.size and (value == value.flat[0]).all()
         return _Written(_number(value.flat[0].item(), style) if same else "c", ATOM)
     if node.primitive is project:
