@@ -1,0 +1,1 @@
+"""Benchmarks: measured beside peers, in one process and interleaved, never from memory."""
