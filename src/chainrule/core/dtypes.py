@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DTypeError
+from .errors import DTypeError, located
 
 DType = np.dtype
 
@@ -44,7 +44,7 @@ def set_default_dtype(dtype: Any) -> None:
     global _default
     wanted = as_dtype(dtype)
     if wanted not in _COMPLEX_OF:
-        raise DTypeError(f"set_default_dtype: expected float32 or float64, got {wanted}")
+        raise DTypeError(located(f"set_default_dtype: expected float32 or float64, got {wanted}"))
     _default = wanted
 
 
@@ -58,9 +58,10 @@ def as_dtype(dtype: Any) -> np.dtype:
     try:
         found = np.dtype(dtype).newbyteorder("=")
     except TypeError as error:
-        raise DTypeError(f"not a data type: {dtype!r}") from error
+        raise DTypeError(located(f"not a data type: {dtype!r}")) from error
     if found not in SUPPORTED:
-        raise DTypeError(f"data type {found} is not supported; supported: " + ", ".join(sorted(map(str, SUPPORTED))))
+        names = ", ".join(sorted(map(str, SUPPORTED)))
+        raise DTypeError(located(f"data type {found} is not supported; supported: {names}"))
     return found
 
 

@@ -28,7 +28,7 @@ class Tensor:
     `backward`, `grad`, `detach` and `requires_grad` follow PyTorch.
     """
 
-    __slots__ = ("__weakref__", "_grad", "_node", "_retains", "_value")
+    __slots__ = ("__weakref__", "_grad", "_node", "_value")
 
     _value: Any
     _node: Node | None
@@ -107,8 +107,25 @@ class Tensor:
             raise GradientError(located("requires_grad can be changed on leaf tensors only; use detach() for a leaf"))
         if requires_grad and not dtypes.is_differentiable(self.dtype):
             raise DTypeError(located(f"only floating and complex tensors can require a gradient, this is {self.dtype}"))
-        self._node = leaf(self._value, requires_grad, owner=self)
+        self._node = leaf(self._value, True, owner=self) if requires_grad else None
         return self
+
+    def __getstate__(self) -> Any:
+        # A copy is a leaf of its own: it shares neither the graph nor the place of the gradient.
+        if not self.is_leaf:
+            raise GradientError(
+                located("only leaf tensors can be copied or pickled; detach() drops the graph of an intermediate value")
+            )
+        attributes, slots = super().__getstate__()  # type: ignore[misc]
+        kept = {name: value for name, value in slots.items() if name not in ("_node", "_graphs")}
+        kept["_value"] = self._array("copying")
+        return attributes, kept, self.requires_grad
+
+    def __setstate__(self, state: Any) -> None:
+        attributes, slots, requires_grad = state
+        for name, value in ((attributes or {}) | slots).items():
+            setattr(self, name, value)
+        self._node = leaf(self._value, True, owner=self) if requires_grad else None
 
     def retain_grad(self) -> None:
         """Let `backward` store the gradient of this intermediate tensor in `.grad`, too."""
@@ -292,7 +309,7 @@ class Variable(Tensor):
             ShapeError, DTypeError: `value` has another shape, or a data type that this
                 one cannot hold.
         """
-        array = value._value if isinstance(value, Tensor) else np.asarray(value)
+        array = value._value if isinstance(value, Tensor) else np.array(value)
         mine = self._value
         if array.shape != mine.shape:
             raise ShapeError(
@@ -331,13 +348,15 @@ def to_array(data: Any, dtype: Any = None) -> np.ndarray:
     if isinstance(data, np.ndarray | np.generic):
         if wanted is None:
             wanted = dtypes.as_dtype(data.dtype)
+        _check_kinds(data.dtype, wanted)
         return np.array(data, dtype=wanted)
     try:
         array = np.array(_plain(data))
     except ValueError as error:
-        if "inhomogeneous" not in str(error):
-            raise
-        raise ShapeError(located(f"the nested sequences are ragged: {error}")) from error
+        what = "the nested sequences are ragged" if "inhomogeneous" in str(error) else "the data is no array"
+        raise ShapeError(located(f"{what}: {error}")) from error
+    except RecursionError:
+        raise ShapeError(located("the data is no array: sequences nested without end")) from None
     except OverflowError as error:
         raise DTypeError(located(f"a number is too large: {error}")) from error
     if array.dtype.kind not in "biufc":
@@ -351,14 +370,19 @@ def to_array(data: Any, dtype: Any = None) -> np.ndarray:
             wanted = dtypes.default_complex()
         else:
             wanted = dtypes.as_dtype(array.dtype)
-    if wanted.kind in "iu" and array.dtype.kind == "f":
+    _check_kinds(array.dtype, wanted)
+    if wanted.kind in "iu" and array.dtype.kind in "iuf" and array.size:
         if not np.all(np.isfinite(array)):
             raise DTypeError(located(f"NaN or infinity cannot become {wanted}"))
-    if wanted.kind in "iu" and array.dtype.kind in "iu" and array.size:
         limits = np.iinfo(wanted)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:
             raise DTypeError(located(f"{wanted} holds {limits.min} to {limits.max}, the data goes beyond"))
     return array.astype(wanted)
+
+
+def _check_kinds(given: np.dtype, wanted: np.dtype) -> None:
+    if given.kind == "c" and wanted.kind in "iuf":
+        raise DTypeError(located(f"{given} does not fit into {wanted}: take the real or the imaginary part"))
 
 
 def _plain(data: Any) -> Any:
@@ -370,8 +394,14 @@ def _plain(data: Any) -> Any:
 
 def _first_odd(data: Any) -> str:
     while isinstance(data, list | tuple) and data:
-        data = next((d for d in data if isinstance(d, list | tuple | str | dict) or d is None), data[0])
+        data = next((d for d in data if isinstance(d, list | tuple | str | dict) or d is None or _is_huge(d)), data[0])
+    if _is_huge(data):
+        return f"{data!r}, an integer beyond 64 bits"
     return f"{data!r}" if isinstance(data, str) or data is None else type(data).__name__
+
+
+def _is_huge(data: Any) -> bool:
+    return isinstance(data, int) and not -(2**63) <= data < 2**64
 
 
 _constants: dict[Any, Tensor] = {}
@@ -388,8 +418,9 @@ def constant(scalar: bool | int | float | complex, dtype: np.dtype) -> Tensor:
     except OverflowError as error:
         raise DTypeError(located(f"{scalar!r} does not fit into {dtype}")) from error
     made = new_tensor(value, None)
-    # 0.0 == -0.0 would share one entry; a bounded table cannot grow with the data.
-    if scalar != 0 and len(_constants) < 512 and not math.isnan(abs(scalar)):
+    # 0.0 == -0.0 would share one entry, as would the two parts of a complex number; a bounded table cannot grow
+    # with the data.
+    if scalar != 0 and not isinstance(scalar, complex) and len(_constants) < 512 and not math.isnan(abs(scalar)):
         _constants[key] = made
     return made
 
