@@ -1,1 +1,22 @@
-"""Data sets, loaders and transforms."""
+"""Datasets, loaders with an order that can be resumed, and the data sets the package brings along."""
+
+from .dataset import Dataset, Subset, TensorDataset, default_collate, random_split
+from .fashion_mnist import FashionMNIST
+from .idx import DataError, read_idx
+from .loader import DataLoader
+from .transforms import Compose, Normalize, ToFloat
+
+__all__ = [
+    "Compose",
+    "DataError",
+    "DataLoader",
+    "Dataset",
+    "FashionMNIST",
+    "Normalize",
+    "Subset",
+    "TensorDataset",
+    "ToFloat",
+    "default_collate",
+    "random_split",
+    "read_idx",
+]
