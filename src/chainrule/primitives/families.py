@@ -224,6 +224,13 @@ def floating_result(*kinds: np.dtype) -> np.dtype:
     return dtype if dtype.kind in "fc" else default_dtype()
 
 
+def real_floating_result(dtype: np.dtype) -> np.dtype:
+    """The result type of functions of real numbers only; integers become the default floating type."""
+    if dtype.kind == "c":
+        raise DTypeError(f"not defined for {dtype}")
+    return floating_result(dtype)
+
+
 def complex_result(dtype: np.dtype) -> np.dtype:
     """The complex type of the operand's precision."""
     return complex_dtype(dtype)

@@ -29,8 +29,9 @@ def numpy_index(pattern: Pattern, arrays: Sequence[np.ndarray]) -> tuple[Any, ..
         kind = entry[0]
         if kind == "s":
             _, start, stop, step = entry
-            # A negative step runs past the first element: NumPy writes that stop as None.
-            parts.append(slice(start, stop if stop >= 0 else None, step))
+            # A negative step runs past the first element, to -1: NumPy writes that stop as None. A start of -1
+            # lies before the first element already: nothing is selected.
+            parts.append(slice(start, stop if stop >= 0 else None, step) if start >= 0 else slice(0, 0, step))
         elif kind == "i":
             parts.append(entry[1])
         elif kind == "a":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DTypeError, GradientError, IndexingError, located
-from ..core.node import mode
+from ..core.node import leaf, mode
 from ..core.tensor import Tensor, Variable, new_tensor, operand
 from .index import Pattern, index, index_set
 from .pointwise import astype
@@ -52,6 +52,8 @@ def set_item(x: Tensor, key: Any, value: Any) -> None:
     result = index_set(x, v, *arrays, pattern=pattern)
     if isinstance(x, Variable):
         x.assign(result)
+    elif x.requires_grad and x.is_leaf:  # under no_grad: a leaf stays one
+        x._value, x._node = result._value, leaf(result._value, True, owner=x)
     else:
         x._value, x._node = result._value, result._node
 
@@ -133,6 +135,8 @@ def _as_positions(entry: Tensor, shape: tuple[int, ...], axis: int) -> list[Tens
     """Index arrays for one entry; a mask becomes the positions of its True elements."""
     if entry.dtype.kind == "b":
         mask = entry._array("indexing with a mask")
+        if not mask.ndim:
+            raise IndexingError(located(f"a mask has one axis or more; index with None for a new axis, not {bool(mask)}"))
         expected = shape[axis : axis + mask.ndim]
         if mask.shape != expected:
             raise IndexingError(located(f"a mask of shape {mask.shape} does not fit axes of shape {expected}"))

@@ -9,7 +9,7 @@ import numpy as np
 from ..core.dtypes import default_dtype
 from ..core.errors import DTypeError, located
 from ..core.primitive import Primitive
-from ..core.tensor import Tensor, operand
+from ..core.tensor import Tensor, new_tensor, operand
 from . import indexing
 from . import pointwise as p
 from .products import matrix_product
@@ -112,7 +112,7 @@ def install() -> None:
         "__matmul__": _matmul_operator,
         "__rmatmul__": _reflected_matmul,
         "__neg__": lambda x: p.negative(x),
-        "__pos__": lambda x: x,
+        "__pos__": lambda x: new_tensor(x._value, x._node),  # a handle of its own: `y = +x; y[0] = 1` leaves x alone
         "__abs__": lambda x: p.abs(x),
         "__invert__": lambda x: p.logical_not(x) if x.dtype.kind == "b" else p.bitwise_invert(x),
         "__getitem__": indexing.get_item,

@@ -12,9 +12,17 @@ from typing import Any
 import numpy as np
 
 from ..core.dtypes import real_dtype
-from ..core.tensor import Tensor
+from ..core.tensor import Tensor, new_tensor
 from . import special
-from .families import bool_result, complex_result, match, match_realness, pointwise
+from .families import (
+    bool_result,
+    complex_result,
+    fit_tangent,
+    match,
+    match_realness,
+    pointwise,
+    real_floating_result,
+)
 
 SUM, PRODUCT, POWER = 1, 2, 3  # precedence of infix notation; function calls bind tightest
 
@@ -52,18 +60,22 @@ def _integer_power(x: np.ndarray, n: int) -> np.ndarray:
 
 integer_power = pointwise(
     "integer_power", _integer_power, latex="{x:4}^{{{n}}}", text="{x:4}^{n}", precedence=POWER,
-    partials=lambda _y, x, n: n * integer_power(x, n=n - 1) if n != 1 else 1, domain=(0.5, 3.0),
+    partials=lambda _y, x, n: n * integer_power(x, n=n - 1) if n not in (0, 1) else n, domain=(0.5, 3.0),
     example=([((3,), np.dtype("float32"))], {"n": 3}),
 )  # fmt: skip
 power = pointwise(
     "power", np.power, latex="{a:4}^{{{b:0}}}", text="{a:4}^{b:4}", precedence=POWER, domain=(0.5, 3.0),
     partials=(
         lambda _y, a, b: where(equal(b, 0), 0.0, b * power(a, where(equal(b, 0), 1.0, b - 1))),
-        lambda y, a, b: where(
-            logical_and(equal(a, 0), greater_equal(real(b), 0)), 0.0, y * log(where(equal(a, 0), 1.0, a))
-        ),
+        lambda y, a, b: where(_zero_to_some_power(a, b), 0.0, y * log(where(_zero_to_some_power(a, b), 1.0, a))),
     ),
 )  # fmt: skip
+
+
+def _zero_to_some_power(a: Tensor, b: Tensor) -> Tensor:
+    return logical_and(equal(a, 0), greater_equal(real(b), 0))
+
+
 sqrt = pointwise("sqrt", np.sqrt, latex=r"\sqrt{{{x:0}}}", partials=lambda y, _x: 0.5 / y, domain=(0.1, 4.0))
 
 exp = pointwise("exp", np.exp, latex="e^{{{x:0}}}", partials=lambda y, _x: y)
@@ -116,10 +128,12 @@ hypot = pointwise(
 )  # fmt: skip
 
 sigmoid = pointwise(
-    "sigmoid", special.sigmoid, latex=r"\sigma({x:0})", text="σ({x:0})", partials=lambda y, _x: y * (1 - y)
+    "sigmoid", special.sigmoid, latex=r"\sigma({x:0})", text="σ({x:0})", partials=lambda y, _x: y * (1 - y),
+    result=real_floating_result,
 )
 erf = pointwise(
-    "erf", special.erf, latex=r"\mathrm{{erf}}({x:0})", partials=lambda _y, x: TWO_OVER_SQRT_PI * exp(-square(x))
+    "erf", special.erf, latex=r"\mathrm{{erf}}({x:0})", partials=lambda _y, x: TWO_OVER_SQRT_PI * exp(-square(x)),
+    result=real_floating_result,
 )
 
 
@@ -207,8 +221,8 @@ def _where_vjp(position: int) -> Any:
     return rule
 
 
-def _where_jvp(tangents: Any, y: Tensor, condition: Tensor, _a: Any, _b: Any) -> Tensor:
-    return where(condition, *(0.0 if t is None else t for t in tangents[1:]))
+def _where_jvp(tangents: Any, y: Tensor, condition: Tensor, _a: Any, _b: Any) -> Tensor | None:
+    return fit_tangent(where(condition, *(0.0 if t is None else t for t in tangents[1:])), y)
 
 
 where = pointwise(
@@ -257,7 +271,9 @@ make_complex = pointwise(
     "make_complex", _complex, latex=r"{a} + i \, {b:2}", text="{a} + i {b:2}", precedence=SUM, arity=2,
     result=lambda a, b: complex_result(np.result_type(a, b)),
     vjps=(lambda g, _y, _a, _b: match(real(g), _a), lambda g, _y, _a, _b: match(imag(g), _b)),
-    jvp=lambda tangents, y, a, b: make_complex(*(x * 0 if t is None else t for t, x in zip(tangents, (a, b), strict=True))),
+    jvp=lambda tangents, y, _a, _b: fit_tangent(
+        make_complex(*(new_tensor(np.zeros((), real_dtype(y.dtype)), None) if t is None else t for t in tangents)), y
+    ),
 )  # fmt: skip
 
 

@@ -6,11 +6,21 @@ import math
 
 import numpy as np
 
+from ..core.dtypes import default_dtype
+from ..core.errors import DTypeError
+
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     """1 / (1 + exp(-x)) without overflow: exp only ever sees a number that is not positive."""
+    x = _real_floating(x)
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, small) / (1 + small)
+
+
+def _real_floating(x: np.ndarray) -> np.ndarray:
+    if x.dtype.kind == "c":
+        raise DTypeError(f"not defined for {x.dtype}")
+    return x if x.dtype.kind == "f" else x.astype(default_dtype())
 
 
 def all_finite(x: np.ndarray) -> bool:
@@ -50,6 +60,7 @@ def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: np.ndar
 
 def erf(x: np.ndarray) -> np.ndarray:
     """The error function, 2/sqrt(pi) times the integral of exp(-t²) from 0 to x."""
+    x = _real_floating(x)
     z = np.asarray(x, dtype=np.float64)
     size = np.minimum(np.abs(z), 6.0)
     squared = size * size
@@ -59,4 +70,4 @@ def erf(x: np.ndarray) -> np.ndarray:
     tail = (1 / math.sqrt(math.pi) - inverse * _ratio(_LARGE, inverse)) / np.maximum(size, 1e-150)
     far = np.copysign(np.where(size <= 4, middle, 1 - np.exp(-squared) * tail), z)
     value = np.where(size <= 0.46875, near, far)
-    return value.astype(np.result_type(x, np.float32) if x.dtype.kind == "f" else np.float32)
+    return value.astype(x.dtype)
