@@ -19,7 +19,7 @@ import numpy as np
 from . import source
 from .dtypes import is_differentiable
 from .errors import DTypeError, GradientError, ShapeError, located
-from .node import Node, collect, mode
+from .node import Node, collect, cut_off, is_cut, mode
 from .primitive import Primitive, project, table
 from .tensor import Tensor, Variable, new_tensor, to_array
 
@@ -89,6 +89,9 @@ def pull_back(
         for node in reversed(order):
             g = pending.pop(node, None)
             if g is None:
+                if node in wanted if wanted is not None else node.primitive is None:
+                    # The outputs depend on it, by steps whose derivative is zero everywhere (floor).
+                    found[node] = new_tensor(np.zeros(node.shape, node.dtype), None)
                 continue
             if wanted is None:
                 if node.primitive is None or node._owner is not None:
@@ -167,13 +170,16 @@ def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False
 
 def _why_no_gradient(output: Tensor) -> str:
     node = output._node
-    if node is None:
+    if node is None or not is_cut(node):
         return (
             "backward: nothing that this tensor was computed from requires a gradient; "
             "make a leaf with requires_grad=True, and do not compute the loss under no_grad()"
         )
-    name = node.params.get("cut") or "no_grad()"
-    return f"backward: the graph was cut by {name} at {node.location}"
+    return f"backward: {_who_cut(node)}"
+
+
+def _who_cut(node: Node) -> str:
+    return f"the graph was cut by {cut_off(node.value, node).params['cut']} at {node.location}"
 
 
 def cotangent_like(output: Tensor, gradient: Any, name: str) -> Tensor:
@@ -203,10 +209,12 @@ def _as_list(tensors: Any) -> list[Any]:
 
 
 def _node_of(tensor: Any, name: str) -> Node:
+    """The node of a tensor given as one of `name` ("inputs", "outputs")."""
     if not isinstance(tensor, Tensor):
         raise DTypeError(located(f"grad: {name} must be tensors, got {type(tensor).__name__}"))
     if tensor._node is None or not tensor._node.requires_grad:
-        raise GradientError(located(f"grad: a tensor in {name} does not require a gradient"))
+        why = "" if tensor._node is None or not is_cut(tensor._node) else f": {_who_cut(tensor._node)}"
+        raise GradientError(located(f"grad: a tensor in {name} does not require a gradient{why}"))
     return tensor._node
 
 
@@ -251,9 +259,11 @@ def grad(
     for position, node in enumerate(nodes):
         g = found.get(node)
         if g is None and not allow_unused:
+            cuts = [p for n in collect(seeds) for p in n.inputs if is_cut(p)]
+            why = f"{_who_cut(cuts[-1])}; " if cuts else ""
             raise GradientError(
                 located(
-                    f"grad: the outputs do not depend on input {position} (shape {node.shape}); "
+                    f"grad: the outputs do not depend on input {position} (shape {node.shape}); {why}"
                     "pass allow_unused=True for None instead"
                 )
             )

@@ -184,6 +184,20 @@ def leaf(value: Value, requires_grad: bool = False, owner: Any = None) -> Node:
     return node
 
 
+def is_cut(node: Any) -> bool:
+    """Whether gradients would flow here, had the user not cut the graph at `node.place`."""
+    return not node.requires_grad and (node.primitive is not None or "cut" in node.params)
+
+
+_BY_NO_GRAD = {"cut": "no_grad()"}
+
+
+def cut_off(value: Value, cause: Node) -> Node:
+    """The node of a value computed behind a cut: a constant that remembers who cut."""
+    params = cause.params if cause.primitive is None else _BY_NO_GRAD
+    return Node(None, (), params, value, False, cause.place)
+
+
 class Mode(threading.local):
     """What this thread's operations do besides computing values."""
 

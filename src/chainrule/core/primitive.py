@@ -16,7 +16,7 @@ import numpy as np
 from . import source
 from .dtypes import is_differentiable
 from .errors import OperationError, operation_error
-from .node import Constant, Interpreted, Node, ShapeDtype, is_missing, materialise, mode
+from .node import Constant, Interpreted, Node, ShapeDtype, cut_off, is_cut, is_missing, materialise, mode
 from .tensor import Tensor, new_tensor, operand
 
 _ndarray = np.ndarray
@@ -101,6 +101,7 @@ class Primitive:
         """Apply the primitive: the one dispatch point of the library."""
         values = []
         recorded = False
+        cut = None
         try:
             for tensor in inputs:
                 value = tensor._value
@@ -108,8 +109,11 @@ class Primitive:
                     return _interpret(self, inputs, params)
                 values.append(value)
                 node = tensor._node
-                if node is not None and node.requires_grad:
-                    recorded = True
+                if node is not None:
+                    if node.requires_grad:
+                        recorded = True
+                    else:
+                        cut = node
         except AttributeError:
             return self(*_operands(self, inputs), **params)
         try:
@@ -125,6 +129,8 @@ class Primitive:
                 return new_tensor(result, record(self, inputs, params, result))
             if mode.notes_cuts:
                 return new_tensor(result, Node(self, (), params, result, False, source.capture(2)))
+        elif cut is not None and (mode.grad or mode.notes_cuts) and is_cut(cut):
+            return new_tensor(result, cut_off(result, cut))
         return new_tensor(result, None)
 
     def evaluate(self, values: Sequence[Any], params: dict[str, Any]) -> Any:

@@ -141,8 +141,8 @@ class Tensor:
         """The same value with no history: gradients do not flow past it."""
         from . import source
 
-        node = None
-        if self.requires_grad:
+        node = self._node
+        if node is not None and node.requires_grad:
             node = Node(None, (), {"cut": "detach"}, self._value, False, source.capture(2))
         return new_tensor(self._value, node)
 

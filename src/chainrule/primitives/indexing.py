@@ -136,7 +136,7 @@ def _as_positions(entry: Tensor, shape: tuple[int, ...], axis: int) -> list[Tens
     if entry.dtype.kind == "b":
         mask = entry._array("indexing with a mask")
         if not mask.ndim:
-            raise IndexingError(located(f"a mask has one axis or more; index with None for a new axis, not {bool(mask)}"))
+            raise IndexingError(located("a mask has one axis or more; index with None for a new axis, not with a bool"))
         expected = shape[axis : axis + mask.ndim]
         if mask.shape != expected:
             raise IndexingError(located(f"a mask of shape {mask.shape} does not fit axes of shape {expected}"))

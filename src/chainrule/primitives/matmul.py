@@ -26,7 +26,8 @@ def _value(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -
         b = b.swapaxes(-1, -2)
     if b.ndim == 2 and a.ndim > 2:
         # One product instead of one per batch entry.
-        return np.matmul(a.reshape(-1, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
+        rows = math.prod(a.shape[:-1])
+        return np.matmul(a.reshape(rows, a.shape[-1]), b).reshape(*a.shape[:-1], b.shape[-1])
     return np.matmul(a, b)
 
 

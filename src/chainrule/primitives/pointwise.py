@@ -130,11 +130,11 @@ hypot = pointwise(
 sigmoid = pointwise(
     "sigmoid", special.sigmoid, latex=r"\sigma({x:0})", text="σ({x:0})", partials=lambda y, _x: y * (1 - y),
     result=real_floating_result,
-)
+)  # fmt: skip
 erf = pointwise(
     "erf", special.erf, latex=r"\mathrm{{erf}}({x:0})", partials=lambda _y, x: TWO_OVER_SQRT_PI * exp(-square(x)),
     result=real_floating_result,
-)
+)  # fmt: skip
 
 
 def _relu_vjp(g: Tensor, y: Any, _x: Any) -> Tensor:
