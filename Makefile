@@ -4,7 +4,6 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
-CHECKED := src tests benchmarks
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format peers bench docs clean
@@ -25,14 +24,14 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest tests --ignore=tests/peers -p no:cacheprovider $(ARGS)
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check $(CHECKED)
-	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 format: $(VENV)/.dev
-	$(BIN)/ruff check --fix $(CHECKED)
-	$(BIN)/ruff format $(CHECKED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 peers: $(VENV)/.peers
 	$(BIN)/python -m pytest tests/peers -p no:cacheprovider $(ARGS)
