@@ -36,6 +36,7 @@ from .core.errors import (
     TransformError,
 )
 from .core.tensor import Tensor, Variable
+from .func import check_grad
 from .random import Generator, manual_seed, rand, randint, randn, randperm
 
 __version__ = "0.1.0"
