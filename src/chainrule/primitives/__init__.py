@@ -4,8 +4,8 @@ Everything else in chainrule is composed of these.
 """
 
 from ..core.primitive import table
-from . import index, matmul, operators, pointwise, random, reduce, shape
+from . import factorise, fft, index, linalg, matmul, operators, pointwise, random, reduce, shape, sort
 
 operators.install()
 
-__all__ = ["index", "matmul", "pointwise", "random", "reduce", "shape", "table"]
+__all__ = ["factorise", "fft", "index", "linalg", "matmul", "pointwise", "random", "reduce", "shape", "sort", "table"]
