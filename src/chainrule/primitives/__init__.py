@@ -4,8 +4,21 @@ Everything else in chainrule is composed of these.
 """
 
 from ..core.primitive import table
-from . import factorise, fft, index, linalg, matmul, operators, pointwise, random, reduce, shape, sort
+from . import factorise, fft, index, linalg, matmul, nn, operators, pointwise, random, reduce, shape, sort
 
 operators.install()
 
-__all__ = ["factorise", "fft", "index", "linalg", "matmul", "pointwise", "random", "reduce", "shape", "sort", "table"]
+__all__ = [
+    "factorise",
+    "fft",
+    "index",
+    "linalg",
+    "matmul",
+    "nn",
+    "pointwise",
+    "random",
+    "reduce",
+    "shape",
+    "sort",
+    "table",
+]
