@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.dtypes import default_dtype
+from ..core.dtypes import default_dtype, real_dtype
 from ..core.errors import DTypeError, located
 from ..core.primitive import Primitive
 from ..core.tensor import Tensor, new_tensor, operand
@@ -17,16 +17,28 @@ from .products import matrix_product
 _ndarray = np.ndarray
 
 
+def beside_number(x: Tensor, y: Any) -> tuple[Tensor, Any]:
+    """x and the operand y as tensors; NotImplemented for a y that is none.
+
+    Integers beside a Python float become the default floating type. (NumPy's promotion of
+    int64 and float32 to float64 is meant for tensors, not for numbers in a formula.)
+    """
+    other = operand(y, x.dtype)
+    if type(y) in (float, complex) and x.dtype.kind in "biu":
+        x = p.astype(x, dtype=real_dtype(other.dtype))
+    return x, other
+
+
 def _binary(name: str, primitive: Primitive) -> None:
     def operator(x: Tensor, y: Any) -> Any:
         if not isinstance(y, Tensor):
-            y = operand(y, x.dtype)
+            x, y = beside_number(x, y)
             if y is NotImplemented:
                 return y
         return primitive(x, y)
 
     def reflected(x: Tensor, y: Any) -> Any:
-        y = operand(y, x.dtype)
+        x, y = beside_number(x, y)
         return y if y is NotImplemented else primitive(y, x)
 
     setattr(Tensor, f"__{name}__", operator)
@@ -51,11 +63,9 @@ def _power(x: Tensor, y: Any) -> Any:
     if isinstance(y, float) and y == 0.5 and x.dtype.kind in "fc":
         return p.sqrt(x)
     if not isinstance(y, Tensor):
-        y = operand(y, x.dtype)
+        x, y = beside_number(x, y)
         if y is NotImplemented:
             return y
-        if x.dtype.kind in "iu" and y.dtype.kind == "f":
-            x = p.astype(x, dtype=y.dtype)
     return p.power(x, y)
 
 
@@ -70,7 +80,7 @@ def _not_equal(x: Tensor, y: Any) -> Any:
 
 
 def _reflected_power(x: Tensor, y: Any) -> Any:
-    y = operand(y, x.dtype)
+    x, y = beside_number(x, y)
     return y if y is NotImplemented else p.power(y, x)
 
 
