@@ -143,7 +143,7 @@ class Tensor:
 
         node = self._node
         if node is not None and node.requires_grad:
-            node = Node(None, (), {"cut": "detach"}, self._value, False, source.capture(2))
+            node = Node(None, (), {"cut": "detach()"}, self._value, False, source.capture(2))
         return new_tensor(self._value, node)
 
     def backward(self, gradient: Any = None, retain_graph: bool = False, inputs: Any = None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..core.dtypes import real_dtype
+from ..core.errors import DTypeError
 from ..core.tensor import Tensor, new_tensor
 from . import special
 from .families import (
@@ -306,7 +307,7 @@ bitwise_right_shift = _infix("bitwise_right_shift", np.right_shift, ">>", r"\gg"
 isnan = pointwise("isnan", np.isnan, result=bool_result)
 isinf = pointwise("isinf", np.isinf, result=bool_result)
 isfinite = pointwise("isfinite", np.isfinite, result=bool_result)
-signbit = pointwise("signbit", np.signbit, result=bool_result)
+signbit = pointwise("signbit", np.signbit)
 nextafter = pointwise("nextafter", np.nextafter)
 
 
@@ -315,10 +316,16 @@ def _integral(rounding: Any) -> Any:
     return lambda x: x if x.dtype.kind in "iub" else rounding(x)
 
 
+def _real_result(dtype: np.dtype) -> np.dtype:
+    if dtype.kind == "c":
+        raise DTypeError(f"not defined for {dtype}")
+    return dtype
+
+
 # Piecewise constant: the derivative is 0 wherever it exists (PyTorch and JAX agree).
-floor = pointwise("floor", _integral(np.floor), latex=r"\lfloor {x:0} \rfloor", partials=0, result=lambda x: x)
-ceil = pointwise("ceil", _integral(np.ceil), latex=r"\lceil {x:0} \rceil", partials=0, result=lambda x: x)
-trunc = pointwise("trunc", _integral(np.trunc), partials=0, result=lambda x: x)
+floor = pointwise("floor", _integral(np.floor), latex=r"\lfloor {x:0} \rfloor", partials=0, result=_real_result)
+ceil = pointwise("ceil", _integral(np.ceil), latex=r"\lceil {x:0} \rceil", partials=0, result=_real_result)
+trunc = pointwise("trunc", _integral(np.trunc), partials=0, result=_real_result)
 round = pointwise("round", _integral(np.round), partials=0, result=lambda x: x)
 floor_divide = pointwise(
     "floor_divide", np.floor_divide, latex=r"\left\lfloor \frac{{{a:0}}}{{{b:0}}} \right\rfloor",

@@ -53,7 +53,7 @@ _EXAMPLE: Any = ([((2, 3), _F)], {"axis": (1,), "keepdims": False})
 
 sum = _batched(
     linear(
-        "sum", lambda x, axis, keepdims: x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype),
+        "sum", lambda x, axis, keepdims: np.add.reduce(x, axis=axis, keepdims=keepdims, dtype=x.dtype),
         latex=r"\sum {x}", abstract=_rule, example=_EXAMPLE,
         transpose=lambda g, _x, axis, keepdims: broadcast_to(_expand(g, _x.shape, axis), shape=_x.shape),
     )
@@ -78,7 +78,7 @@ def _extremum_jvp(tangents: Any, y: Tensor, x: Tensor, axis: tuple[int, ...], ke
 
 
 def _nonempty_rule(x: Any, axis: tuple[int, ...], keepdims: bool) -> ShapeDtype:
-    if any(x.shape[a] == 0 for a in axis):
+    if 0 in [x.shape[a] for a in axis]:
         raise ShapeError(f"shape {x.shape} is empty along axis {axis}: there is no extremum of nothing")
     return _rule(x, axis, keepdims)
 
@@ -133,7 +133,7 @@ def _scan_rule(x: Any, axis: int) -> ShapeDtype:
 
 cumulative_sum = _batched(
     linear(
-        "cumulative_sum", lambda x, axis: np.cumsum(x, axis=axis, dtype=x.dtype), abstract=_scan_rule,
+        "cumulative_sum", lambda x, axis: np.add.accumulate(x, axis=axis, dtype=x.dtype), abstract=_scan_rule,
         transpose=lambda g, _x, axis: flip(cumulative_sum(flip(g, axis=(axis,)), axis=axis), axis=(axis,)),
         latex=r"\mathrm{{cumsum}}({x:0})", example=([((2, 3), _F)], {"axis": 1}),
     )
@@ -188,7 +188,7 @@ def _cumulative_prod_jvp(tangents: Any, _y: Any, x: Tensor, axis: int) -> Tensor
 
 cumulative_prod = _batched(
     Primitive(
-        "cumulative_prod", lambda x, axis: np.cumprod(x, axis=axis, dtype=x.dtype), abstract=_scan_rule,
+        "cumulative_prod", lambda x, axis: np.multiply.accumulate(x, axis=axis, dtype=x.dtype), abstract=_scan_rule,
         vjps=(_cumulative_prod_vjp,), jvp=_cumulative_prod_jvp,
         latex=r"\mathrm{{cumprod}}({x:0})", example=([((2, 3), _F)], {"axis": 1}),
     )
@@ -221,8 +221,8 @@ def _prod_jvp(tangents: Any, _y: Any, x: Tensor, axis: tuple[int, ...], keepdims
 
 prod = _batched(
     Primitive(
-        "prod", lambda x, axis, keepdims: x.prod(axis=axis, keepdims=keepdims, dtype=x.dtype), abstract=_rule,
-        vjps=(_prod_vjp,), jvp=_prod_jvp, latex=r"\prod {x}", text="prod({x:0})", example=_EXAMPLE,
+        "prod", lambda x, axis, keepdims: np.multiply.reduce(x, axis=axis, keepdims=keepdims, dtype=x.dtype),
+        abstract=_rule, vjps=(_prod_vjp,), jvp=_prod_jvp, latex=r"\prod {x}", text="prod({x:0})", example=_EXAMPLE,
     )
 )  # fmt: skip
 

@@ -66,8 +66,8 @@ def erf(x: np.ndarray) -> np.ndarray:
     squared = size * size
     near = z * _ratio(_SMALL, np.minimum(squared, 0.25))
     middle = 1 - np.exp(-squared) * _ratio(_MIDDLE, size)
-    inverse = 1 / np.maximum(squared, 1e-300)
-    tail = (1 / math.sqrt(math.pi) - inverse * _ratio(_LARGE, inverse)) / np.maximum(size, 1e-150)
+    inverse = 1 / np.maximum(squared, 16.0)
+    tail = (1 / math.sqrt(math.pi) - inverse * _ratio(_LARGE, inverse)) / np.maximum(size, 4.0)
     far = np.copysign(np.where(size <= 4, middle, 1 - np.exp(-squared) * tail), z)
     value = np.where(size <= 0.46875, near, far)
     return value.astype(x.dtype)
