@@ -23,7 +23,7 @@ from .arguments import dtype_of, floating, integer, public, tensor_of
 
 __all__ = [
     "EighResult", "QRResult", "SVDResult", "SlogdetResult", "cholesky", "cross", "det", "diagonal", "eigh",
-    "eigvalsh", "inv", "matrix_power", "matrix_rank", "outer", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
+    "eigvalsh", "inv", "matrix_power", "matrix_rank", "pinv", "qr", "slogdet", "solve", "svd", "svdvals",
     "trace",
 ]  # fmt: skip
 
@@ -351,19 +351,6 @@ def trace(x: Tensor, /, *, offset: int = 0, dtype: Any = None) -> Tensor:
     if wanted != elements.dtype:
         elements = astype(elements, dtype=wanted)
     return reduce.sum(elements, axis=(elements.ndim - 1,), keepdims=False)
-
-
-@public
-def outer(x1: Tensor, x2: Tensor, /) -> Tensor:
-    """All products x1[i] * x2[j] of two vectors, (N,) and (M,): (N, M), without conjugation.
-
-    Raises:
-        ShapeError: an operand is not 1-d.
-    """
-    a, b = tensor_of(x1, "outer"), tensor_of(x2, "outer")
-    if a.ndim != 1 or b.ndim != 1:
-        raise ShapeError(located(f"outer: both operands are vectors, got shapes {a.shape} and {b.shape}"))
-    return reshape(a, shape=(*a.shape, 1)) * b
 
 
 @public

@@ -259,26 +259,29 @@ def _svd_vjp(g: Sequence[Tensor | None], y: Triple, x: Tensor, full_matrices: bo
     if gu is None and gv is None:
         assert gs is not None
         return product(u * gs[..., None, :], vh)
-    rotation_u, rotation_v = (
-        None if gb is None else skew_part(product(adjoint(b), gb)) for b, gb in ((u, gu), (v, gv))
-    )
-    core = None if gs is None else diagonal_matrix(gs)
-    gaps = _gaps(s, squared=True)
-    for rotation, left in ((rotation_u, False), (rotation_v, True)):
-        if rotation is not None:
-            part = _off_diagonal(rotation) / gaps * 2
-            part = s[..., :, None] * part if left else part * s[..., None, :]
-            core = part if core is None else core + part
+    rotation_u, rotation_v = (_rotation(b, gb) for b, gb in ((u, gu), (v, gv)))
+    row, column, gaps = s[..., None, :], s[..., :, None], _gaps(s, squared=True)
+    core = (_off_diagonal(rotation_u) * row + column * _off_diagonal(rotation_v)) * 2 / gaps
+    if gs is not None:
+        core = core + diagonal_matrix(gs)
     if x.dtype.kind == "c":
-        turns = [0 if r is None else imag(diagonal(r)) for r in (rotation_u, rotation_v)]
-        _check_phase("svd", turns[0] + turns[1], gu, gv)
-        core = core + diagonal_matrix((turns[0] - turns[1]) / (2 * s) * 1j)  # type: ignore[operator]
+        turn_u, turn_v = imag(diagonal(rotation_u)), imag(diagonal(rotation_v))
+        _check_phase("svd", turn_u + turn_v, gu, gv)
+        core = core + diagonal_matrix((turn_u - turn_v) / (2 * s) * 1j)
     total = product(u, core, vh)
     if gu is not None and m > k:
         total = total + product(_outside(u, gu) / s[..., None, :], vh)
     if gv is not None and n > k:
         total = total + product(u, adjoint(_outside(v, gv) / s[..., None, :]))
     return total
+
+
+def _rotation(basis: Tensor, g: Tensor | None) -> Tensor:
+    """The cotangent of the rotation of a basis within its span."""
+    if g is None:
+        k = basis.shape[-1]
+        return constant(np.zeros((k, k), basis.dtype))
+    return skew_part(product(adjoint(basis), g))
 
 
 def _outside(basis: Tensor, x: Tensor) -> Tensor:
