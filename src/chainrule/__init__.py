@@ -6,7 +6,7 @@ import warnings as _warnings
 # are values here, as in PyTorch. The filter covers this library's own calls of NumPy only.
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"chainrule\.")
 
-from . import array, func, nn, optim, primitives, random
+from . import array, fft, func, linalg, nn, optim, primitives, random
 from .array import *  # noqa: F403
 from .core.autodiff import enable_grad, grad, is_grad_enabled, no_grad
 from .core.dtypes import (

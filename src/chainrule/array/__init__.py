@@ -23,6 +23,7 @@ from . import (
 from .constants import *  # noqa: F403
 from .creation import *  # noqa: F403
 from .datatypes import *  # noqa: F403
+from .einsum import *  # noqa: F403
 from .elementwise import *  # noqa: F403
 from .indexing import *  # noqa: F403
 from .info import *  # noqa: F403
@@ -36,7 +37,8 @@ from .utility import *  # noqa: F403
 
 methods.install()
 
-__all__ = [
+__all__ = ["einsum"]
+__all__ += [
     name
     for subject in (
         constants, creation, datatypes, elementwise, indexing, info, linear, manipulation,
