@@ -72,10 +72,10 @@ def _require_thin(x: Any, complete: bool) -> None:
         )
 
 
-def _qr_vjp(g: Sequence[Tensor | None], y: Pair, x: Tensor, complete: bool) -> Tensor:
+def _qr_vjp(g: Sequence[Tensor | None], y: Pair, _x: Tensor, complete: bool) -> Tensor:
     # dQ = C - Q K + Q Ω and dR = (K - Ω) R with C = dA R⁻¹, K = Qᴴ C and Ω the skew matrix
     # that makes K - Ω upper triangular with a real diagonal.
-    _require_thin(x, complete)
+    _require_thin(_x, complete)
     (q, r), (gq, gr) = y, g
     upper = None
     if gr is not None:

@@ -99,9 +99,16 @@ def _index_add_vjp(g: Tensor, _y: Any, _g: Any, *arrays: Tensor, pattern: Patter
     return index(g, *arrays, pattern=pattern)
 
 
+def _index_add_rule(g: Any, *arrays: Any, pattern: Pattern, shape: tuple[int, ...]) -> ShapeDtype:
+    whole = ShapeDtype(tuple(shape), g.dtype)
+    region = _index_rule(whole, *arrays, pattern=pattern).shape
+    if tuple(g.shape) != region:
+        raise ShapeError(f"values of shape {g.shape} for a region of shape {region}")
+    return whole
+
+
 index_add = Primitive(
-    "index_add", _index_add_value,
-    abstract=lambda g, *arrays, pattern, shape: ShapeDtype(tuple(shape), g.dtype),
+    "index_add", _index_add_value, abstract=_index_add_rule,
     vjps=_indices_first(_index_add_vjp),
     jvp=lambda tangents, _y, _g, *arrays, **params: None if tangents[0] is None else index_add(tangents[0], *arrays, **params),
     latex=r"\mathrm{{scatter}}({x:0})", text="scatter({x:0})",

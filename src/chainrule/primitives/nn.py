@@ -11,7 +11,8 @@ from ..core.errors import DTypeError
 from ..core.node import ShapeDtype
 from ..core.primitive import Primitive
 from ..core.tensor import Tensor
-from .families import pointwise
+from . import special
+from .families import pointwise, real_floating_result
 from .pointwise import exp, sigmoid
 from .reduce import sum
 
@@ -20,6 +21,8 @@ _EXAMPLE: Any = ([((2, 3), np.dtype("float32"))], {"axis": 1})
 
 def _shifted(x: np.ndarray, axis: int) -> np.ndarray:
     # Softmax does not change when a constant is added to x; with the maximum at 0, exp cannot overflow.
+    if x.dtype.kind == "c":
+        raise DTypeError(f"needs a floating tensor, got {x.dtype}")
     return x - np.maximum.reduce(x, axis, keepdims=True, initial=-np.inf)
 
 
@@ -74,6 +77,6 @@ log_softmax = Primitive(
 )  # fmt: skip
 
 softplus = pointwise(
-    "softplus", lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
+    "softplus", special.softplus, result=real_floating_result,
     latex=r"\ln (1 + e^{{{x:0}}})", text="ln(1 + e^{x:4})", partials=lambda _y, x: sigmoid(x),
 )  # fmt: skip

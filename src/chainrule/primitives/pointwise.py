@@ -262,15 +262,22 @@ conj = pointwise(
 
 
 def _complex(real_part: np.ndarray, imaginary: np.ndarray) -> np.ndarray:
-    dtype = complex_result(np.result_type(real_part, imaginary))
+    dtype = complex_result(_real_floating(real_part.dtype, imaginary.dtype))
     out = np.empty(np.broadcast_shapes(real_part.shape, imaginary.shape), dtype)
     out.real, out.imag = real_part, imaginary
     return out
 
 
+def _real_floating(*kinds: np.dtype) -> np.dtype:
+    dtype = np.result_type(*kinds)
+    if dtype.kind != "f":
+        raise DTypeError(f"needs real floating parts, got {' and '.join(map(str, kinds))}")
+    return dtype
+
+
 make_complex = pointwise(
     "make_complex", _complex, latex=r"{a} + i \, {b:2}", text="{a} + i {b:2}", precedence=SUM, arity=2,
-    result=lambda a, b: complex_result(np.result_type(a, b)),
+    result=lambda a, b: complex_result(_real_floating(a, b)),
     vjps=(lambda g, _y, _a, _b: match(real(g), _a), lambda g, _y, _a, _b: match(imag(g), _b)),
     jvp=lambda tangents, y, _a, _b: fit_tangent(
         make_complex(*(new_tensor(np.zeros((), real_dtype(y.dtype)), None) if t is None else t for t in tangents)), y

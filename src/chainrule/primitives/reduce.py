@@ -228,6 +228,8 @@ prod = _batched(
 
 
 def _logsumexp(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> np.ndarray:
+    if x.dtype.kind == "c":
+        raise DTypeError(f"needs a real floating type, got {x.dtype}")
     largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
     shift = np.where(np.isfinite(largest), largest, 0)
     y = np.log(np.exp(x - shift).sum(axis=axis, keepdims=True)) + shift

@@ -23,6 +23,12 @@ def _real_floating(x: np.ndarray) -> np.ndarray:
     return x if x.dtype.kind == "f" else x.astype(default_dtype())
 
 
+def softplus(x: np.ndarray) -> np.ndarray:
+    """ln(1 + exp(x)) without overflow: max(x, 0) + ln(1 + exp(-|x|))."""
+    x = _real_floating(x)
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
 def all_finite(x: np.ndarray) -> bool:
     """Whether no element is infinite or NaN, in one pass that allocates nothing large."""
     return x.size == 0 or math.isfinite(np.vdot(x, x).real)
