@@ -23,7 +23,7 @@ from . import (
 from .constants import *  # noqa: F403
 from .creation import *  # noqa: F403
 from .datatypes import *  # noqa: F403
-from .einsum import *  # noqa: F403
+from .einsum import einsum
 from .elementwise import *  # noqa: F403
 from .indexing import *  # noqa: F403
 from .info import *  # noqa: F403
