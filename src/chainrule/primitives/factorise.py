@@ -156,7 +156,7 @@ def _eigvalsh_rule(x: Any) -> ShapeDtype:
     return ShapeDtype(tuple(x.shape[:-1]), real_dtype(x.dtype))
 
 
-def _eigh_vjp(g: Sequence[Tensor | None], y: Pair, x: Tensor) -> Tensor:
+def _eigh_vjp(g: Sequence[Tensor | None], y: Pair, _x: Tensor) -> Tensor:
     (w, v), (gw, gv) = y, g
     vh = adjoint(v)
     if gv is None:
@@ -249,8 +249,8 @@ def _onto_thin(basis: Tensor, g: Tensor | None, k: int) -> tuple[Tensor, Tensor 
     return thin, g[..., :k] - product(rest, adjoint(g[..., k:]), thin)
 
 
-def _svd_vjp(g: Sequence[Tensor | None], y: Triple, x: Tensor, full_matrices: bool) -> Tensor:
-    m, n = x.shape[-2:]
+def _svd_vjp(g: Sequence[Tensor | None], y: Triple, _x: Tensor, full_matrices: bool) -> Tensor:
+    m, n = _x.shape[-2:]
     k = min(m, n)
     s, gs, gvh = y[1], g[1], g[2]
     u, gu = _onto_thin(y[0], g[0], k)
@@ -264,7 +264,7 @@ def _svd_vjp(g: Sequence[Tensor | None], y: Triple, x: Tensor, full_matrices: bo
     core = (_off_diagonal(rotation_u) * row + column * _off_diagonal(rotation_v)) * 2 / gaps
     if gs is not None:
         core = core + diagonal_matrix(gs)
-    if x.dtype.kind == "c":
+    if _x.dtype.kind == "c":
         turn_u, turn_v = imag(diagonal(rotation_u)), imag(diagonal(rotation_v))
         _check_phase("svd", turn_u + turn_v, gu, gv)
         core = core + diagonal_matrix((turn_u - turn_v) / (2 * s) * 1j)
