@@ -84,6 +84,24 @@ def test_a_loader_continues_in_the_middle_of_an_epoch(stop, shuffle):
     assert seen == expected
 
 
+def test_a_state_taken_after_an_epoch_begins_the_next_one():
+    whole = DataLoader(numbers(9), 2, shuffle=True, generator=cr.Generator(1))
+    rows(whole)
+    state = whole.state_dict()
+    resumed = DataLoader(numbers(9), 2, shuffle=True)
+    resumed.load_state_dict(state)
+    assert rows(resumed) == rows(whole)
+
+
+def test_a_state_taken_at_the_last_batch_ends_its_epoch_first():
+    whole = DataLoader(numbers(4), 2, generator=cr.Generator(1), shuffle=True)
+    batches = iter(whole)
+    next(batches), next(batches)
+    resumed = DataLoader(numbers(4), 2, shuffle=True)
+    resumed.load_state_dict(whole.state_dict())
+    assert rows(resumed) == [] and len(rows(resumed)) == 2
+
+
 def test_a_state_of_another_dataset_is_refused():
     state = DataLoader(numbers(5), 2, shuffle=True).state_dict()
     with pytest.raises(cr.OperationError, match="5 samples"):

@@ -30,7 +30,8 @@ class DataLoader:
         collate_fn: joins a list of samples into a batch, instead of `default_collate`.
 
     Every `iter(loader)` starts an epoch. After `load_state_dict` the next one continues the
-    epoch that `state_dict` was taken in, at the next batch.
+    epoch that `state_dict` was taken in, at the next batch; it starts a new one if that
+    epoch had ended.
 
     Raises:
         OperationError: batch_size is no positive integer, or the dataset is empty.
@@ -63,6 +64,7 @@ class DataLoader:
         self.generator = generator
         self._seed: int | None = None  # of the running epoch's order
         self._position = 0  # batches handed out in it
+        self._running = False  # an epoch has begun and not ended
         self._resuming = False
 
     def __len__(self) -> int:
@@ -75,6 +77,7 @@ class DataLoader:
             self._resuming = False
         else:
             self._position = 0
+            self._running = True
             self._seed = _draw_seed(self.generator) if self.shuffle and self.generator is not None else None
         return self._batches(self._order())
 
@@ -93,11 +96,13 @@ class DataLoader:
                 batch = self.collate_fn([self.dataset[int(i)] for i in indices])
             self._position = number + 1
             yield batch
+        self._running = False
 
     def state_dict(self) -> dict[str, Any]:
         """Where the running epoch stands, as plain numbers."""
         state = None if self.generator is None else [int(n) for n in self.generator.state.numpy()]
-        return {"seed": self._seed, "position": self._position, "samples": len(self.dataset), "generator": state}
+        epoch = {"seed": self._seed, "position": self._position} if self._running else None
+        return {"epoch": epoch, "samples": len(self.dataset), "generator": state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()` at the next `iter()`.
@@ -114,8 +119,9 @@ class DataLoader:
             raise OperationError("DataLoader: the saved state and this loader differ in `shuffle`")
         if self.generator is not None:
             self.generator.state.assign(np.array(state["generator"], np.uint64))
-        self._seed, self._position = state["seed"], state["position"]
-        self._resuming = True
+        self._running = self._resuming = state["epoch"] is not None
+        if self._resuming:
+            self._seed, self._position = state["epoch"]["seed"], state["epoch"]["position"]
 
 
 def _draw_seed(generator: Generator) -> int:
