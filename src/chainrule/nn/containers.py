@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, overload
+from typing import Any
 
 from ..core.errors import DTypeError, IndexingError, located
 from .module import Module
@@ -100,11 +100,7 @@ class Sequential(_Numbered):
         *args: modules, or one dictionary of names and modules.
     """
 
-    @overload
-    def __init__(self, *args: Module) -> None: ...
-    @overload
-    def __init__(self, arg: Mapping[str, Module]) -> None: ...
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Module | Mapping[str, Module]) -> None:
         if len(args) == 1 and isinstance(args[0], Mapping):
             for name, module in args[0].items():
                 self.add_module(name, self._checked(module))

@@ -23,7 +23,7 @@ from ..random import Generator
 def _set(tensor: Tensor, value: Any) -> Tensor:
     """Point `tensor` to a new value of its own shape and data type."""
     array = np.asarray(value._array("init") if isinstance(value, Tensor) else value).astype(tensor.dtype)
-    array = np.ascontiguousarray(np.broadcast_to(array, tensor.shape))
+    array = np.array(np.broadcast_to(array, tensor.shape))
     if isinstance(tensor, Variable):
         tensor.assign(array)
     else:
@@ -86,7 +86,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """The identity matrix: 1 on the diagonal of a 2-d tensor, 0 elsewhere."""
     if tensor.ndim != 2:
         raise ShapeError(located(f"eye_: needs 2 axes, got shape {tensor.shape}"))
-    return _set(tensor, np.eye(*tensor.shape))
+    return _set(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:

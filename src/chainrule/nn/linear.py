@@ -150,7 +150,8 @@ class Unflatten(Module):
         if math.prod(sizes) != shape[axis]:
             raise ShapeError(
                 located(
-                    f"Unflatten: axis {axis} of length {shape[axis]} (shape {shape}) does not fill {self.unflattened_size}"
+                    f"Unflatten: axis {axis} of length {shape[axis]} (shape {shape}) does not "
+                    f"fill {self.unflattened_size}"
                 )
             )
         return reshape(input, shape=(*shape[:axis], *sizes, *shape[axis + 1 :]))

@@ -17,7 +17,6 @@ from ...primitives import pointwise as p
 from ...primitives.index import index
 from ...primitives.shape import permute_dims, reshape
 from .common import (
-    at_least_zero,
     beyond,
     concrete,
     floating,
@@ -110,12 +109,12 @@ def _class_axis(x: Tensor, name: str) -> int:
 def _likelihood(
     logs: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, name: str
 ) -> Tensor:
-    rows = _rows(logs)
+    rows = class_rows(logs)
     count = rows.shape[1]
-    classes, ignored = _classes(logs, target, ignore_index, name)
+    classes, ignored = checked_classes(logs, target, ignore_index, name)
     chosen = index(rows, positions(rows.shape[0]), classes, pattern=(("a", 0), ("a", 1)))
     loss = -chosen
-    factor = None if weight is None else index(_class_weight(weight, count, name), classes, pattern=(("a", 0),))
+    factor = None if weight is None else index(check_weight(weight, count, name), classes, pattern=(("a", 0),))
     if factor is not None:
         loss = loss * factor
     if ignored is not None:
@@ -128,7 +127,7 @@ def _likelihood(
     return reduced(loss, reduction, name)
 
 
-def _rows(x: Tensor) -> Tensor:
+def class_rows(x: Tensor) -> Tensor:
     """The classes last and all else one axis: shape (samples, C)."""
     shape = x.shape
     if len(shape) == 2:
@@ -139,7 +138,7 @@ def _rows(x: Tensor) -> Tensor:
     return reshape(last, shape=(x.size // shape[1] if shape[1] else 0, shape[1]))
 
 
-def _classes(x: Tensor, target: Tensor, ignore_index: int, name: str) -> tuple[Tensor, Tensor | None]:
+def checked_classes(x: Tensor, target: Tensor, ignore_index: int, name: str) -> tuple[Tensor, Tensor | None]:
     """The class indices as a vector, checked, and where they are to be ignored (None: nowhere)."""
     shape = x.shape
     count = shape[0] if len(shape) == 1 else shape[1]
@@ -176,14 +175,14 @@ def _classes(x: Tensor, target: Tensor, ignore_index: int, name: str) -> tuple[T
     return (classes, None) if ignored is None else (p.where(ignored, 0, classes), ignored)
 
 
-def _class_weight(weight: Tensor, count: int, name: str) -> Tensor:
+def check_weight(weight: Tensor, count: int, name: str) -> Tensor:
     if weight.shape != (count,):
         raise ShapeError(located(f"{name}: weight of shape {weight.shape} for {count} classes"))
     return weight
 
 
-def _along_classes(weight: Tensor, x: Tensor, axis: int, name: str) -> Tensor:
-    weight = _class_weight(weight, x.shape[axis], name)
+def _alongchecked_classes(weight: Tensor, x: Tensor, axis: int, name: str) -> Tensor:
+    weight = check_weight(weight, x.shape[axis], name)
     return reshape(weight, shape=(x.shape[axis], *(1,) * (x.ndim - 1 - axis)))
 
 
@@ -193,7 +192,7 @@ def _against_probabilities(
     if smoothing:
         target = target * (1 - smoothing) + smoothing / logs.shape[axis]
     if weight is not None:
-        target = target * _along_classes(weight, logs, axis, "cross_entropy")
+        target = target * _alongchecked_classes(weight, logs, axis, "cross_entropy")
     return reduced(-total(logs * target, (axis,)), reduction, "cross_entropy")
 
 
@@ -202,9 +201,9 @@ def _smoothed(
 ) -> Tensor:
     # (1 - s) nll + s/C Σ_c w_c (-ln p_c), both averaged with the weights of the target classes.
     sharp = _likelihood(logs, target, weight, ignore_index, reduction, "cross_entropy")
-    weighted = logs if weight is None else logs * _along_classes(weight, logs, axis, "cross_entropy")
+    weighted = logs if weight is None else logs * _alongchecked_classes(weight, logs, axis, "cross_entropy")
     even = -total(weighted, (axis,))
-    classes, ignored = _classes(logs, target, ignore_index, "cross_entropy")
+    classes, ignored = checked_classes(logs, target, ignore_index, "cross_entropy")
     if ignored is not None:
         even = select(reshape(ignored, shape=even.shape), 0.0, even, even)
     if reduction == "mean":
@@ -322,114 +321,3 @@ def kl_div(
             return total(loss)
         return total(loss) * (1.0 / x.shape[0] if x.shape[0] else float("nan"))
     return reduced(loss, reduction, "kl_div")
-
-
-def soft_margin_loss(
-    input: Tensor,
-    target: Tensor,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """ln(1 + exp(-t x)) for t = ±1, without overflow."""
-    x = floating(input, "soft_margin_loss")
-    same_shape(x, target, "soft_margin_loss")
-    return reduced(nn.softplus(-(target * x)), reduction_of(reduction, size_average, reduce), "soft_margin_loss")
-
-
-def multilabel_soft_margin_loss(
-    input: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """-(t ln σ(x) + (1 - t) ln σ(-x)), averaged over the classes (last axis)."""
-    x = floating(input, "multilabel_soft_margin_loss")
-    same_shape(x, target, "multilabel_soft_margin_loss")
-    loss = target * nn.softplus(-x) + (1.0 - target) * nn.softplus(x)
-    if weight is not None:
-        loss = loss * weight
-    loss = mean(loss, (x.ndim - 1,))
-    return reduced(loss, reduction_of(reduction, size_average, reduce), "multilabel_soft_margin_loss")
-
-
-def multi_margin_loss(
-    input: Tensor,
-    target: Tensor,
-    p: int = 1,
-    margin: float = 1.0,
-    weight: Tensor | None = None,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """Σ_{j ≠ t} max(0, margin - x_t + x_j)ᵖ / C for one class index t a sample.
-
-    Args:
-        input: scores of shape (C,) or (N, C).
-        target: class indices of shape () or (N,).
-        p: 1 or 2.
-        weight: one factor for each class.
-    """
-    x = floating(input, "multi_margin_loss")
-    if p not in (1, 2):
-        raise OperationError(located(f"multi_margin_loss: p is 1 or 2, got {p}"))
-    if x.ndim not in (1, 2):
-        raise ShapeError(located(f"multi_margin_loss: the input has shape (C,) or (N, C), got {x.shape}"))
-    rows = _rows(x)
-    samples, count = rows.shape
-    classes, _ = _classes(x, target, -1 if target.dtype.kind == "u" else -(2**31), "multi_margin_loss")
-    chosen = index(rows, positions(samples), classes, pattern=(("a", 0), ("a", 1)))
-    excess = at_least_zero(rows - reshape(chosen, shape=(samples, 1)) + margin)
-    if p == 2:
-        excess = excess * excess
-    if weight is not None:
-        factor = index(_class_weight(weight, count, "multi_margin_loss"), classes, pattern=(("a", 0),))
-        excess = excess * reshape(factor, shape=(samples, 1))
-    own = reshape(classes, shape=(samples, 1)) == positions(count)
-    loss = mean(select(own, 0.0, excess, excess), (1,))
-    if reduction == "none" and x.ndim == 1:
-        loss = reshape(loss, shape=())
-    return reduced(loss, reduction_of(reduction, size_average, reduce), "multi_margin_loss")
-
-
-def multilabel_margin_loss(
-    input: Tensor,
-    target: Tensor,
-    size_average: bool | None = None,
-    reduce: bool | None = None,
-    reduction: str = "mean",
-) -> Tensor:
-    """Σ over classes j that apply and i that do not of max(0, 1 - (x_j - x_i)) / C.
-
-    Args:
-        input: scores of shape (C,) or (N, C).
-        target: same shape: the class indices that apply, ended by -1 where there are fewer than C.
-    """
-    x = floating(input, "multilabel_margin_loss")
-    same_shape(x, target, "multilabel_margin_loss")
-    rows = _rows(x)
-    samples, count = rows.shape
-    labels = target if target.ndim == 2 else reshape(target, shape=(1, count))
-    values = concrete(labels)
-    if values is not None and values.size and (values.min() < -1 or values.max() >= count):
-        raise IndexingError(
-            located(f"multilabel_margin_loss: class indices are -1 to {count - 1}, got {values.tolist()}")
-        )
-    from ...primitives.reduce import cumulative_sum
-
-    used = cumulative_sum(_as_int(labels < 0), axis=1) == 0
-    pairs = reshape(labels, shape=(samples, count, 1)) == positions(count)
-    applies = total(_as_int(pairs & reshape(used, shape=(samples, count, 1))), (1,)) > 0
-    excess = at_least_zero(1.0 - (reshape(rows, shape=(samples, count, 1)) - reshape(rows, shape=(samples, 1, count))))
-    counted = reshape(applies, shape=(samples, count, 1)) & ~reshape(applies, shape=(samples, 1, count))
-    loss = total(select(counted, excess, 0.0, excess), (1, 2)) * (1.0 / count if count else float("nan"))
-    if reduction == "none" and x.ndim == 1:
-        loss = reshape(loss, shape=())
-    return reduced(loss, reduction_of(reduction, size_average, reduce), "multilabel_margin_loss")
-
-
-def _as_int(x: Tensor) -> Tensor:
-    return p.astype(x, dtype=np.dtype(np.int64))
