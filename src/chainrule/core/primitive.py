@@ -169,7 +169,8 @@ class Primitive:
         try:
             self.abstract(*(ShapeDtype(t.shape, t.dtype) for t in inputs), **params)
         except Exception as clearer:
-            error = clearer
+            # Its traceback would lead back to this frame, which holds it: a cycle that keeps the operands alive.
+            error = clearer.with_traceback(None)
         return operation_error(error, self.name, inputs, params)
 
 
