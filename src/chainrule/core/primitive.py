@@ -169,9 +169,12 @@ class Primitive:
         try:
             self.abstract(*(ShapeDtype(t.shape, t.dtype) for t in inputs), **params)
         except Exception as clearer:
-            # Its traceback would lead back to this frame, which holds it: a cycle that keeps the operands alive.
-            error = clearer.with_traceback(None)
-        return operation_error(error, self.name, inputs, params)
+            error = clearer
+        try:
+            return operation_error(error, self.name, inputs, params)
+        finally:
+            # Tracebacks lead back to this frame: holding the error would keep the operands alive in a cycle.
+            del error
 
 
 def record(primitive: Primitive, inputs: Sequence[Tensor], params: dict[str, Any], value: Any) -> Node | None:
