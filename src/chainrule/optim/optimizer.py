@@ -18,7 +18,7 @@ from ..core.autodiff import enable_grad, release_graphs, unrecorded
 from ..core.dtypes import default_dtype, float32, float64, is_differentiable
 from ..core.errors import DTypeError, GradientError, OperationError, describe, located
 from ..core.tensor import Tensor, Variable, new_tensor
-from .storage import BLOCK, Flat, flat_gradient
+from .storage import BLOCK, Flat, joined
 
 SMALL = 1 << 14
 """Parameters of at most this many elements are updated together, as one vector."""
@@ -194,7 +194,7 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        active = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        active = [[p for p in group["params"] if getattr(p, "_grad", None) is not None] for group in self.param_groups]
         self._stepped = True
         if not any(active):
             self._refuse_frozen()
@@ -220,12 +220,16 @@ class Optimizer:
             if not math.isfinite(rate):
                 raise OperationError(self._message(f"the learning rate of group {index} is {rate}"))
             options["lr"] = rate
-        gradients = [p.grad._value for p in params]  # type: ignore[union-attr]
+        gradients = [p._grad._value for p in params]  # type: ignore[union-attr]
+        plain = True
         for p, g in zip(params, gradients, strict=True):
-            if g.dtype != p.dtype:
+            value = p._value
+            if type(value) is not _ndarray or type(g) is not _ndarray:
+                plain = False
+            if g.dtype != value.dtype:
                 name = _name(p, group["params"].index(p), group)
                 raise DTypeError(self._message(f"{name} is {p.dtype}, its gradient {g.dtype}"))
-        if rate is None or any(type(v) is not _ndarray for p in params for v in (p._value, p.grad._value)):  # type: ignore[union-attr]
+        if not plain:
             self._update_tensors(group, params, options)
             return
         for bundle in self._bundles_of(index, params, gradients):
@@ -429,7 +433,7 @@ class _Bundle:
 
     def update(self, optimiser: Optimizer, options: dict[str, Any]) -> None:
         """Apply the rule once."""
-        gradients = [p.grad._value for p in self._params]  # type: ignore[union-attr]
+        gradients = [p._grad._value for p in self._params]  # type: ignore[union-attr]
         numbers = {name: value.item() for name, value in self._shared.items()}
         if "step" in numbers:
             numbers["step"] += 1.0
@@ -438,7 +442,7 @@ class _Bundle:
         rule = type(optimiser).rule
         vectors = [cell.writable() for cell in self._cells]
         if optimiser.elementwise:
-            g = flat_gradient(gradients)
+            g = joined(gradients)
         else:
             g = gradients[0]
             vectors = [v.reshape(g.shape) for v in vectors]
