@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..core.dtypes import as_dtype, default_dtype
-from ..core.errors import ArgumentError, DTypeError, OperationError, ShapeError, located
+from ..core.errors import ArgumentError, AxisError, DTypeError, OperationError, ShapeError, located
 from ..core.tensor import Tensor, operand
 from ..primitives.pointwise import astype
 
@@ -119,12 +119,12 @@ def one_axis(axis: Any, ndim: int, name: str) -> int:
     """One axis counted from the front.
 
     Raises:
-        ShapeError: there is no such axis.
+        AxisError: there is no such axis.
         ArgumentError: `axis` is no integer.
     """
     position = integer(axis, name, "an axis")
     if not -ndim <= position < ndim:
-        raise ShapeError(located(f"{name}: axis {position} is out of range for {_axes(ndim)}"))
+        raise AxisError(located(f"{name}: axis {position} is out of range for {_axes(ndim)}"))
     return position + ndim if position < 0 else position
 
 
@@ -141,7 +141,7 @@ def several_axes(axis: Any, ndim: int, name: str) -> tuple[int, ...]:
     given = axis if isinstance(axis, tuple | list) else (axis,)
     found = tuple(one_axis(a, ndim, name) for a in given)
     if len(set(found)) != len(found):
-        raise ShapeError(located(f"{name}: an axis occurs twice in {axis}"))
+        raise AxisError(located(f"{name}: an axis occurs twice in {axis}"))
     return found
 
 

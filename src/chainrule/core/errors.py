@@ -20,6 +20,10 @@ class ShapeError(ChainruleError, ValueError):
     """The shapes of the operands do not fit the operation."""
 
 
+class AxisError(ShapeError, IndexError):
+    """There is no such axis, or it is named twice."""
+
+
 class DTypeError(ChainruleError, TypeError):
     """The data types of the operands do not fit the operation."""
 

@@ -213,6 +213,11 @@ def linear(
     return primitive
 
 
+def result_of(ufunc: np.ufunc) -> Callable[..., np.dtype]:
+    """The result type of a NumPy function, for a value that refines it."""
+    return lambda *kinds: _result_dtype(ufunc, None, list(kinds))
+
+
 def bool_result(*_: np.dtype) -> np.dtype:
     """The result type of comparisons and tests."""
     return np.dtype(bool)

@@ -13,6 +13,7 @@ from ..core.node import leaf, mode
 from ..core.tensor import Tensor, Variable, new_tensor, operand
 from .index import Pattern, index, index_set
 from .pointwise import astype
+from .shape import reshape
 
 _FULL = slice(None)
 
@@ -27,7 +28,7 @@ def get_item(x: Tensor, key: Any) -> Tensor:
                 located(f"index {key} is out of range for an axis of length {length} (shape {x.shape})")
             )
         return index(x, pattern=(("i", position), *((("s", 0, n, 1)) for n in x.shape[1:])))
-    pattern, arrays = parse(x, key)
+    x, pattern, arrays = parse(x, key)
     return index(x, *arrays, pattern=pattern)
 
 
@@ -41,7 +42,7 @@ def set_item(x: Tensor, key: Any, value: Any) -> None:
             located("assigning into a leaf that requires a gradient would make it an intermediate value; "
                     "compute with x.clone() or assign under no_grad()")
         )  # fmt: skip
-    pattern, arrays = parse(x, key)
+    spread, pattern, arrays = parse(x, key)
     v = operand(value, x.dtype)
     if v is NotImplemented:
         v = new_tensor(np.asarray(value), None)
@@ -49,7 +50,9 @@ def set_item(x: Tensor, key: Any, value: Any) -> None:
         if not np.can_cast(v.dtype, x.dtype, "same_kind"):
             raise DTypeError(located(f"cannot assign {v.dtype} values into a tensor of {x.dtype}"))
         v = astype(v, dtype=x.dtype)
-    result = index_set(x, v, *arrays, pattern=pattern)
+    result = index_set(spread, v, *arrays, pattern=pattern)
+    if spread is not x:
+        result = reshape(result, shape=x.shape)
     if isinstance(x, Variable):
         x.assign(result)
     elif x.requires_grad and x.is_leaf:  # under no_grad: a leaf stays one
@@ -65,8 +68,12 @@ def iterate(x: Tensor) -> Iterator[Tensor]:
     return (get_item(x, i) for i in range(x.shape[0]))
 
 
-def parse(x: Tensor, key: Any) -> tuple[Pattern, list[Tensor]]:
-    """The pattern and the index arrays of an index expression, every entry checked and normalised."""
+def parse(x: Tensor, key: Any) -> tuple[Tensor, Pattern, list[Tensor]]:
+    """The pattern and the index arrays of an index expression, every entry checked and normalised.
+
+    They apply to the tensor returned with them: x, or x with an axis of length 1 where a
+    0-d mask stands, which selects that axis (True) or nothing (False).
+    """
     entries = list(key) if isinstance(key, tuple) else [key]
     entries = [_array_or_entry(e) for e in entries]
     used = sum(_axes_used(e) for e in entries)
@@ -79,18 +86,22 @@ def parse(x: Tensor, key: Any) -> tuple[Pattern, list[Tensor]]:
     entries[at : at + 1] = [_FULL] * (x.ndim - used)
     pattern: list[tuple[Any, ...]] = []
     arrays: list[Tensor] = []
+    shape = x.shape
     axis = 0
     for entry in entries:
         if entry is None:
             pattern.append(("n",))
             continue
         if isinstance(entry, Tensor):
-            for array in _as_positions(entry, x.shape, axis):
+            if _is_mask(entry) and not entry.ndim:
+                shape = (*shape[:axis], 1, *shape[axis:])
+                entry = reshape(entry, shape=(1,))
+            for array in _as_positions(entry, shape, axis):
                 pattern.append(("a", len(arrays)))
                 arrays.append(array)
             axis += _axes_used(entry)
             continue
-        length = x.shape[axis]
+        length = shape[axis]
         if isinstance(entry, slice):
             pattern.append(("s", *_bounds(entry, length)))
         else:
@@ -101,7 +112,7 @@ def parse(x: Tensor, key: Any) -> tuple[Pattern, list[Tensor]]:
                 )
             pattern.append(("i", position))
         axis += 1
-    return tuple(pattern), arrays
+    return x if shape == x.shape else reshape(x, shape=shape), tuple(pattern), arrays
 
 
 def _array_or_entry(entry: Any) -> Any:
@@ -128,15 +139,17 @@ def _array_or_entry(entry: Any) -> Any:
 def _axes_used(entry: Any) -> int:
     if entry is None or entry is Ellipsis:
         return 0
-    return entry.ndim if isinstance(entry, Tensor) and entry.dtype.kind == "b" else 1
+    return entry.ndim if _is_mask(entry) else 1
+
+
+def _is_mask(entry: Any) -> bool:
+    return isinstance(entry, Tensor) and entry.dtype.kind == "b"
 
 
 def _as_positions(entry: Tensor, shape: tuple[int, ...], axis: int) -> list[Tensor]:
     """Index arrays for one entry; a mask becomes the positions of its True elements."""
     if entry.dtype.kind == "b":
         mask = entry._array("indexing with a mask")
-        if not mask.ndim:
-            raise IndexingError(located("a mask has one axis or more; index with None for a new axis, not with a bool"))
         expected = shape[axis : axis + mask.ndim]
         if mask.shape != expected:
             raise IndexingError(located(f"a mask of shape {mask.shape} does not fit axes of shape {expected}"))

@@ -23,6 +23,7 @@ from .families import (
     match_realness,
     pointwise,
     real_floating_result,
+    result_of,
 )
 
 SUM, PRODUCT, POWER = 1, 2, 3  # precedence of infix notation; function calls bind tightest
@@ -81,7 +82,9 @@ sqrt = pointwise("sqrt", np.sqrt, latex=r"\sqrt{{{x:0}}}", partials=lambda y, _x
 
 exp = pointwise("exp", np.exp, latex="e^{{{x:0}}}", partials=lambda y, _x: y)
 exp2 = pointwise("exp2", np.exp2, latex="2^{{{x:0}}}", partials=lambda y, _x: LN2 * y)
-expm1 = pointwise("expm1", np.expm1, latex="e^{{{x:0}}} - 1", partials=lambda y, _x: y + 1)
+expm1 = pointwise(
+    "expm1", special.expm1, latex="e^{{{x:0}}} - 1", partials=lambda y, _x: y + 1, result=result_of(np.expm1)
+)
 log = pointwise("log", np.log, latex=r"\ln {x}", partials=lambda _y, x: 1 / x, domain=(0.1, 4.0))
 log1p = pointwise("log1p", np.log1p, latex=r"\ln (1 + {x:1})", partials=lambda _y, x: 1 / (1 + x), domain=(-0.9, 3.0))
 log2 = pointwise("log2", np.log2, latex=r"\log_2 {x}", partials=lambda _y, x: 1 / (LN2 * x), domain=(0.1, 4.0))
@@ -114,7 +117,9 @@ atan2 = pointwise(
 )  # fmt: skip
 sinh = pointwise("sinh", np.sinh, latex=r"\sinh {x}", partials=lambda _y, x: cosh(x))
 cosh = pointwise("cosh", np.cosh, latex=r"\cosh {x}", partials=lambda _y, x: sinh(x))
-tanh = pointwise("tanh", np.tanh, latex=r"\tanh {x}", partials=lambda y, _x: 1 - square(y))
+tanh = pointwise(
+    "tanh", special.tanh, latex=r"\tanh {x}", partials=lambda y, _x: 1 - square(y), result=result_of(np.tanh)
+)
 asinh = pointwise("asinh", np.arcsinh, latex=r"\mathrm{{arsinh}} {x}", partials=lambda _y, x: 1 / sqrt(x * x + 1))
 acosh = pointwise(
     "acosh", np.arccosh, latex=r"\mathrm{{arcosh}} {x}", domain=(1.2, 4.0),
@@ -335,6 +340,6 @@ ceil = pointwise("ceil", _integral(np.ceil), latex=r"\lceil {x:0} \rceil", parti
 trunc = pointwise("trunc", _integral(np.trunc), partials=0, result=_real_result)
 round = pointwise("round", _integral(np.round), partials=0, result=lambda x: x)
 floor_divide = pointwise(
-    "floor_divide", np.floor_divide, latex=r"\left\lfloor \frac{{{a:0}}}{{{b:0}}} \right\rfloor",
-    text="⌊{a} / {b:3}⌋", partials=(0, 0), domain=(1.1, 1.9),
+    "floor_divide", special.floor_divide, latex=r"\left\lfloor \frac{{{a:0}}}{{{b:0}}} \right\rfloor",
+    text="⌊{a} / {b:3}⌋", partials=(0, 0), domain=(1.1, 1.9), result=result_of(np.floor_divide),
 )  # fmt: skip

@@ -29,6 +29,30 @@ def softplus(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
+def tanh(x: np.ndarray) -> np.ndarray:
+    """tanh; at complex numbers with an infinite real part as the C and the array API standards say."""
+    y = np.tanh(x)
+    if x.dtype.kind != "c":
+        return y
+    at_infinity = np.copysign(1, x.real) + 1j * np.copysign(0, x.imag)
+    return np.where(np.isinf(x.real) & np.isfinite(x.imag), at_infinity, y).astype(x.dtype, copy=False)
+
+
+def expm1(x: np.ndarray) -> np.ndarray:
+    """exp(x) - 1; at complex numbers that are not finite exp, which the C standard defines there."""
+    y = np.expm1(x)
+    return y if x.dtype.kind != "c" else np.where(np.isfinite(x), y, np.exp(x) - 1)
+
+
+def floor_divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """⌊a / b⌋; with an infinity as the array API standard says: ±inf for infinite a, ±0 for infinite b."""
+    y = np.floor_divide(a, b)
+    if y.dtype.kind != "f":
+        return y
+    infinite = np.isinf(a) != np.isinf(b)
+    return np.where(infinite, np.true_divide(a, b), y) if infinite.any() else y
+
+
 def all_finite(x: np.ndarray) -> bool:
     """Whether no element is infinite or NaN, in one pass that allocates nothing large."""
     return x.size == 0 or math.isfinite(np.vdot(x, x).real)
