@@ -258,9 +258,9 @@ def grad(
     gradients = []
     for position, node in enumerate(nodes):
         g = found.get(node)
+        if g is None:
+            why = _why_unused(collect(seeds), targets[position])
         if g is None and not allow_unused:
-            cuts = [p for n in collect(seeds) for p in n.inputs if is_cut(p)]
-            why = f"{_who_cut(cuts[-1])}; " if cuts else ""
             raise GradientError(
                 located(
                     f"grad: the outputs do not depend on input {position} (shape {node.shape}); {why}"
@@ -269,6 +269,16 @@ def grad(
             )
         gradients.append(None if g is None else new_tensor(g._value, g._node))
     return gradients[0] if isinstance(inputs, Tensor) else tuple(gradients)
+
+
+def _why_unused(graph: list[Node], target: Tensor) -> str:
+    for node in graph:
+        if isinstance(node.primitive, Released):
+            node.primitive.complain()
+        if node.owner is target:
+            return "it was assigned another value after they were computed; "
+    cuts = [parent for node in graph for parent in node.inputs if is_cut(parent)]
+    return f"{_who_cut(cuts[-1])}; " if cuts else ""
 
 
 class Released(Primitive):
