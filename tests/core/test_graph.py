@@ -149,7 +149,8 @@ def here() -> int:
 
 def test_every_node_knows_the_line_that_made_it() -> None:
     x = leaf(3)
-    y = x * 2; line = here()  # noqa: E702
+    y = x * 2
+    line = here()
     z = p.exp(
         y
     )  # fmt: skip
