@@ -262,7 +262,7 @@ class Optimizer:
         state = self.state[p]
         for name in names:
             if name not in state:
-                made = Variable(new_tensor(self._initial(name, p, g, group), None))
+                made = Variable(new_tensor(np.asarray(self._initial(name, p, g, group)), None))
                 made.name = f"{p.name}.{name}" if isinstance(p, Variable) and p.name else name
                 state[name] = made
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
 from ...core.errors import OperationError
 from ..optimizer import Optimizer
-from .scheduler import LRScheduler, cosine, per_group, require_optimizer, require_positive_integer, set_rate
+from .scheduler import (
+    LRScheduler,
+    cosine,
+    per_group,
+    require_optimizer,
+    require_positive_integer,
+    saved_attributes,
+    set_rate,
+)
 
 
 class _Cycling(LRScheduler):
@@ -116,13 +123,12 @@ class CyclicLR(_Cycling):
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
-        custom = self._scale_fn_custom
-        if custom is not None:
-            state["_scale_fn_custom"] = None if isinstance(custom, FunctionType) else dict(vars(custom))
+        if self._scale_fn_custom is not None:
+            state["_scale_fn_custom"] = saved_attributes(self._scale_fn_custom)
         return state
 
     def _load(self, state: dict[str, Any]) -> None:
-        attributes = state.pop("_scale_fn_custom")
+        attributes = state.pop("_scale_fn_custom")  # a function itself is not in the state
         super()._load(state)
         if attributes is not None and self._scale_fn_custom is not None:
             vars(self._scale_fn_custom).update(attributes)

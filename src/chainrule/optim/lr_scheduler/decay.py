@@ -6,12 +6,11 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable
-from types import FunctionType
 from typing import Any
 
 from ...core.errors import DTypeError, OperationError
 from ..optimizer import Optimizer
-from .scheduler import LRScheduler, per_group, require_positive_integer
+from .scheduler import LRScheduler, per_group, require_positive_integer, saved_attributes
 
 
 class LambdaLR(LRScheduler):
@@ -37,7 +36,7 @@ class LambdaLR(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
-        state["lr_lambdas"] = [None if isinstance(f, FunctionType) else dict(vars(f)) for f in self.lr_lambdas]
+        state["lr_lambdas"] = [saved_attributes(f) for f in self.lr_lambdas]
         return state
 
     def _load(self, state: dict[str, Any]) -> None:

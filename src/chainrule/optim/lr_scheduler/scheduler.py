@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,13 @@ def per_group(name: str, value: Any, optimizer: Optimizer) -> list[Any]:
     if len(value) != groups:
         raise OperationError(located(f"{name} has {len(value)} values for {groups} parameter groups"))
     return list(value)
+
+
+def saved_attributes(function: Any) -> dict[str, Any] | None:
+    """What of a callable a state dictionary can hold: an object's attributes; None of a plain function."""
+    if isinstance(function, FunctionType) or not hasattr(function, "__dict__"):
+        return None
+    return dict(vars(function))
 
 
 def require_positive_integer(name: str, value: Any) -> int:
