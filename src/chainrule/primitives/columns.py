@@ -49,19 +49,24 @@ class Columns:
     ) -> None:
         self.count, self.channels, *size = shape
         self.kernel, self.out, self.stride = kernel, out, stride
+        flat = all(s == 1 for s in stride)
         self.padded = tuple(n + before + after for n, (before, after) in zip(size, padding, strict=True))
+        if flat:
+            # The zeros before a line also serve as the zeros after the line before it.
+            shared = (n + max(pair) for n, pair in zip(size[1:], padding[1:], strict=True))
+            self.padded = (self.padded[0], *map(max, shared, out[1:]))
         self.inner = tuple(slice(max(b, 0), n + b + min(a, 0)) for n, (b, a) in zip(size, padding, strict=True))
         self.kept = tuple(slice(max(-b, 0), n + min(a, 0)) for n, (b, a) in zip(size, padding, strict=True))
-        flat = all(s == 1 for s in stride)
         self.grid = (out[0], *self.padded[1:]) if flat else out
         self.valid = tuple(slice(0, n) for n in out[1:])
         # Steps in memory between lines, within one channel of one padded sample.
         steps = [math.prod(self.padded[axis + 1 :]) for axis in range(len(size))]
         self.tap_steps = [step * d for step, d in zip(steps, dilation, strict=True)]
         self.grid_steps = [step * s for step, s in zip(steps, stride, strict=True)]
-        # Wide rows run over the end of their channel by the largest shift.
-        slack = sum(t * (k - 1) for t, k in zip(self.tap_steps[1:], kernel[1:], strict=True)) if flat else 0
-        self.length = math.prod(self.padded) + slack
+        # Wide rows run over the end of their channel: the place of the last position at the last tap.
+        last = sum(t * (k - 1) for t, k in zip(self.tap_steps, kernel, strict=True))
+        last += sum(t * (n - 1) for t, n in zip(self.grid_steps, self.grid, strict=True))
+        self.length = max(math.prod(self.padded), last + 1)
         per_row = max(1, self.channels * math.prod(kernel) * math.prod(self.grid[1:]) * dtype.itemsize)
         self.block = min(max(1, BLOCK_BYTES // (per_row * out[0])), max(1, self.count))
         self.rows = out[0] if self.block > 1 else min(out[0], max(1, 2 * BLOCK_BYTES // per_row))
@@ -171,14 +176,16 @@ def conv_transpose(
         count, channels, *_ = g.shape
         flat = g.reshape(count, groups, channels // groups, math.prod(size))
         return np.matmul(by_group.reshape(*by_group.shape[:3]).swapaxes(1, 2), flat).reshape(shape)
-    if all(s == 1 for s in stride):
-        # A convolution with the flipped kernel: columns are copied, which is cheaper than adding them up.
+    if all(s == 1 for s in stride) and w.shape[0] < 4 * shape[1]:
+        # A convolution with the flipped kernel: copying the columns of g is cheaper than adding up
+        # those of x, unless they are many times as many.
         axes = tuple(range(3, by_group.ndim))
-        flipped = np.flip(by_group.swapaxes(1, 2), axes).reshape(shape[1], w.shape[0] // groups, *kernel)
+        flipped = np.ascontiguousarray(np.flip(by_group.swapaxes(1, 2), axes))
         around = tuple(
             (d * (k - 1) - before, d * (k - 1) - after)
             for k, d, (before, after) in zip(kernel, dilation, padding, strict=True)
         )
+        flipped = flipped.reshape(shape[1], w.shape[0] // groups, *kernel)
         return conv(g, flipped, shape, stride, around, dilation, groups)
     return _add_columns(g, by_group, shape, stride, padding, dilation, groups)
 
