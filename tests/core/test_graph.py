@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import weakref
@@ -149,8 +150,8 @@ def here() -> int:
 
 def test_every_node_knows_the_line_that_made_it() -> None:
     x = leaf(3)
+    line = here() + 1
     y = x * 2
-    line = here()
     z = p.exp(
         y
     )  # fmt: skip
@@ -283,14 +284,10 @@ def test_failed_operations_and_gradients_leave_no_cycles() -> None:
         x = leaf(3)
         h = x * 2
         node = weakref.ref(h._node)
-        try:
+        with contextlib.suppress(cr.ShapeError):
             h + Tensor(np.ones(4))
-        except cr.ShapeError:
-            pass
-        try:
+        with contextlib.suppress(cr.GradientError):
             h.backward()
-        except cr.GradientError:
-            pass
         del h
         assert node() is None
     finally:
