@@ -77,6 +77,10 @@ class Interpreted:
         """The value (or tuple of values) of `primitive(*inputs, **params)`."""
         raise NotImplementedError
 
+    def detached(self) -> Any:
+        """The tensor with this value that no derivative of the computation it stands for passes."""
+        raise NotImplementedError
+
     def concrete(self, wanted: str) -> np.ndarray:
         """The array behind this value, where there is one; `wanted` names who asks."""
         raise NotImplementedError

@@ -142,6 +142,8 @@ class Tensor:
         from . import source
 
         node = self._node
+        if isinstance(self._value, Interpreted) and not self._value.always_recorded:
+            return self._value.detached()
         if node is not None and node.requires_grad:
             node = Node(None, (), {"cut": "detach()"}, self._value, False, source.capture(2))
         return new_tensor(self._value, node)

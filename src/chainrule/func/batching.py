@@ -46,6 +46,10 @@ class Batched(Interpreted):
             return tuple(Batched(part, self.level) for part in out)
         return Batched(out, self.level)
 
+    def detached(self) -> Tensor:
+        """The same samples, cut from the graph of the batch."""
+        return new_tensor(Batched(self.tensor.detach(), self.level), None)
+
     def concrete(self, wanted: str) -> np.ndarray:
         raise TransformError(
             located(

@@ -54,6 +54,10 @@ class Dual(Interpreted):
             return y
         return Dual(y, dy, self.level)
 
+    def detached(self) -> Tensor:
+        """The primal: a constant has no tangent."""
+        return self.primal.detach()
+
     def concrete(self, wanted: str) -> np.ndarray:
         return self.primal._array(wanted)
 
