@@ -74,6 +74,7 @@ from .normalization import (
     RMSNorm,
 )
 from .parameter import Buffer, Parameter
+from .stateless import functional_call
 
 __all__ = [
     "CELU",
@@ -155,6 +156,7 @@ __all__ = [
     "TripletMarginWithDistanceLoss",
     "Unflatten",
     "functional",
+    "functional_call",
     "init",
     "module_path",
 ]

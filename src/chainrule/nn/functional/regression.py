@@ -35,11 +35,15 @@ def _pair(input: Any, target: Any, name: str) -> tuple[Tensor, Tensor]:
 def _finished(loss: Tensor, weight: Tensor | None, reduction: str, name: str) -> Tensor:
     if weight is None:
         return reduced(loss, reduction, name)
-    if weight.shape != loss.shape:
-        raise ShapeError(located(f"{name}: weight of shape {weight.shape} for a loss of shape {loss.shape}"))
+    _check_weight(weight, loss, name)
     weighted = loss * weight
     # The weighted mean divides by the sum of the weights.
     return total(weighted) / total(weight) if reduction == "mean" else reduced(weighted, reduction, name)
+
+
+def _check_weight(weight: Tensor, loss: Tensor, name: str) -> None:
+    if weight.shape != loss.shape:
+        raise ShapeError(located(f"{name}: weight of shape {weight.shape} for a loss of shape {loss.shape}"))
 
 
 def mse_loss(
@@ -101,6 +105,8 @@ def huber_loss(
 ) -> Tensor:
     """(x - t)² / 2 where |x - t| ≤ delta, delta (|x - t| - delta / 2) elsewhere (Huber 1964).
 
+    A weight multiplies the loss; the mean divides by the number of entries, not by its sum.
+
     Raises:
         OperationError: delta is not positive.
     """
@@ -110,7 +116,10 @@ def huber_loss(
     error = x - t
     size = p.abs(error)
     loss = p.where(size <= delta, p.square(error) * 0.5, (size - 0.5 * delta) * delta)
-    return _finished(loss, weight, reduction, "huber_loss")
+    if weight is not None:
+        _check_weight(weight, loss, "huber_loss")
+        loss = loss * weight
+    return reduced(loss, reduction, "huber_loss")
 
 
 def poisson_nll_loss(
