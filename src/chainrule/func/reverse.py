@@ -66,7 +66,10 @@ def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> A
         again = shared or (mode.grad and any(g.requires_grad for g in given))
         found = pull_back(seeds, {n for n in nodes if n is not None}, create_graph=again)
         cotangents = [found.get(n) for n in nodes]  # type: ignore[arg-type]
-        filled = [x * 0 if g is None else g for g, x in zip(cotangents, released(inputs), strict=True)]
+        filled = [
+            new_tensor(np.zeros(x.shape, x.dtype), None) if g is None else g
+            for g, x in zip(cotangents, inputs, strict=True)
+        ]
         structured = rebuild(primals, filled)
         return structured[0] if len(primals) == 1 else structured
 
