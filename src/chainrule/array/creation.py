@@ -251,11 +251,11 @@ def linspace(
     count = integer(num, "linspace", "num")
     if count < 0:
         raise OperationError(located(f"linspace: num is negative: {count}"))
-    ends = [n.item() if isinstance(n, Tensor | np.generic) else n for n in (start, stop)]
-    is_complex = any(isinstance(n, complex) for n in ends)
+    first, last = (n.item() if isinstance(n, Tensor | np.generic) else n for n in (start, stop))
+    is_complex = isinstance(first, complex) or isinstance(last, complex)
     default = default_complex() if is_complex else default_dtype()
     wanted = default if dtype is None else dtype_of(dtype, "linspace")
-    made = new_tensor(np.linspace(*ends, count, endpoint=endpoint).astype(wanted), None)
+    made = new_tensor(np.linspace(first, last, count, endpoint=endpoint).astype(wanted), None)
     return made.requires_grad_() if requires_grad else made
 
 

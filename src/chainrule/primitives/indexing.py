@@ -151,7 +151,8 @@ def _as_positions(entry: Tensor, shape: tuple[int, ...], axis: int) -> list[Tens
     if entry.dtype.kind == "b":
         mask = entry._array("indexing with a mask")
         expected = shape[axis : axis + mask.ndim]
-        if mask.shape != expected:
+        # As in NumPy, a mask without elements selects nothing, whatever the lengths beside its 0.
+        if len(expected) != mask.ndim or any(m not in (n, 0) for m, n in zip(mask.shape, expected, strict=True)):
             raise IndexingError(located(f"a mask of shape {mask.shape} does not fit axes of shape {expected}"))
         return [new_tensor(p, None) for p in mask.nonzero()]
     if isinstance(entry._value, np.ndarray) and entry.size:
