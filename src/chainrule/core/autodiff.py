@@ -67,6 +67,7 @@ def pull_back(
     *,
     create_graph: bool = False,
     through: bool = True,
+    order: list[Node] | None = None,
 ) -> dict[Node, Tensor]:
     """Propagate cotangents of some nodes back to the nodes they depend on.
 
@@ -77,11 +78,13 @@ def pull_back(
         create_graph: record the computation, so that it can be differentiated again.
         through: False stops at the wanted nodes: a path from one of them to another does
             not count.
+        order: `collect(cotangents)`, where the caller has it.
 
     Returns:
         The cotangent of each wanted node that the outputs depend on.
     """
-    order = collect(cotangents)
+    if order is None:
+        order = collect(cotangents)
     pending: dict[Node, Any] = {n: g for n, g in cotangents.items() if n.requires_grad}
     leads = None if wanted is None else _leading(order, wanted)
     found: dict[Node, Tensor] = {}
@@ -155,8 +158,10 @@ def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False
     if node is None or not node.requires_grad:
         raise GradientError(located(_why_no_gradient(output)))
     given = None if inputs is None else {_node_of(t, "inputs"): t for t in _as_list(inputs)}
-    found = pull_back({node: cotangent_like(output, gradient, "backward")}, None if given is None else set(given))
-    root = None if retain_graph else weakref.ref(node)
+    seeds = {node: cotangent_like(output, gradient, "backward")}
+    order = collect(seeds)
+    found = pull_back(seeds, None if given is None else set(given), order=order)
+    graph = None if retain_graph else [weakref.ref(n) for n in order]
     for leaf_node, g in found.items():
         owner = leaf_node.owner if given is None else given[leaf_node]
         if owner is None:
@@ -164,8 +169,8 @@ def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False
         earlier = owner.grad
         # A handle of its own: one cotangent may serve several leaves, and `x.grad[i] = v` repoints a handle.
         owner._grad = new_tensor(g._value, g._node) if earlier is None else earlier + g
-        if root is not None and isinstance(owner, Variable):
-            owner._graphs = root
+        if graph is not None and isinstance(owner, Variable):
+            owner._graph = graph
 
 
 def _why_no_gradient(output: Tensor) -> str:
@@ -305,14 +310,14 @@ def release_graphs(variables: Sequence[Variable]) -> None:
     An optimiser calls it in `step`. Up to then a graph can still be explained; from then
     on it would only keep the activations of the last batch in memory.
     """
-    graphs = [v._graphs for v in variables if getattr(v, "_graphs", None) is not None]
+    graphs = {id(v._graph): v._graph for v in variables if getattr(v, "_graph", None) is not None}
     if not graphs:
         return
-    roots = [root for root in (reference() for reference in graphs) if root is not None]
-    if roots:
-        released = Released(source.capture(2))
-        for node in collect(roots):
-            if node.inputs:
+    released = Released(source.capture(2))
+    for graph in graphs.values():
+        for reference in graph:
+            node = reference()
+            if node is not None and node.inputs:
                 node.primitive, node.inputs, node.params = released, (), {}
     for v in variables:
-        v._graphs = None
+        v._graph = None

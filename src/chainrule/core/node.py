@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import threading
 import weakref
 from collections.abc import Iterable
@@ -229,8 +230,7 @@ def collect(roots: Iterable[Node]) -> list[Node]:
     return sorted(seen, key=_creation)
 
 
-def _creation(node: Node) -> int:
-    return node.order
+_creation = operator.attrgetter("order")
 
 
 def is_missing(value: Value) -> bool:

@@ -117,7 +117,7 @@ class Tensor:
                 located("only leaf tensors can be copied or pickled; detach() drops the graph of an intermediate value")
             )
         attributes, slots = super().__getstate__()  # type: ignore[misc]
-        kept = {name: value for name, value in slots.items() if name not in ("_node", "_graphs")}
+        kept = {name: value for name, value in slots.items() if name not in ("_node", "_graph")}
         kept["_value"] = self._array("copying")
         return attributes, kept, self.requires_grad
 
@@ -293,9 +293,9 @@ class Variable(Tensor):
     `assign` still sees the old one.
     """
 
-    __slots__ = ("_graphs", "name")
+    __slots__ = ("_graph", "name")
 
-    _graphs: Any  # a weak reference to the root of the graph its gradient came from
+    _graph: Any  # weak references to the nodes of the graph that its gradient came from
 
     def __init__(self, data: Any, requires_grad: bool = False, name: str = "") -> None:
         self.name = name
