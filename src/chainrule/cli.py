@@ -1,0 +1,214 @@
+"""The command `chainrule`: a thin layer over recipes, data and lessons.
+
+Exit codes: 0 success, 1 failure, 2 wrong usage, 128 + n after signal n (130 after Ctrl-C).
+An error is one message on standard error, without a traceback; CHAINRULE_DEBUG=1 shows it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__
+from .core.errors import ChainruleError
+from .recipes import RECIPES, UnknownName, find_recipe, require_known
+
+app = typer.Typer(
+    name="chainrule",
+    help="Train networks, get data, and learn how backpropagation works.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def main() -> int:
+    """Entry point of the command line; the exit code."""
+    try:
+        app()
+    except SystemExit as exit:
+        return exit.code if isinstance(exit.code, int) else 1
+    return 0
+
+
+class _Usage(ChainruleError):
+    """The command was called in a way that has no meaning."""
+
+
+def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn what goes wrong in a command into one message and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            code, message = 128 + signal.SIGINT, "interrupted"
+        except BrokenPipeError:
+            # The reader (head, a pager) has left; Python must not fail again when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code, message = 128 + 13, ""
+        except ChainruleError as error:
+            code, message = _code(error), str(error)
+        except Exception as error:
+            if os.environ.get("CHAINRULE_DEBUG"):
+                raise
+            code, message = 1, f"{type(error).__name__}: {error} (CHAINRULE_DEBUG=1 shows where)"
+        if os.environ.get("CHAINRULE_DEBUG") and code == 1:
+            import traceback
+
+            traceback.print_exc()
+        if message:
+            print(f"chainrule: {message}", file=sys.stderr)
+        raise typer.Exit(code)
+
+    return run
+
+
+def _code(error: ChainruleError) -> int:
+    if isinstance(error, UnknownName | _Usage):
+        return 2
+    stopped_by = getattr(error, "signal", None)
+    return 128 + stopped_by if isinstance(stopped_by, int) else 1
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"chainrule {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Train networks, get data, and learn how backpropagation works."""
+
+
+@app.command(no_args_is_help=True)
+@guarded
+def train(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE] [RUN]", help=f"Recipe ({', '.join(RECIPES)}); with --resume also a run's folder."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue RUN, or the newest run, exactly where its checkpoint stands.")
+    ] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="How often to go through the training data.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the weights and of the order of the data.")] = None,
+    activation: Annotated[str | None, typer.Option(help="Activation function.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder with the data, instead of the usual places.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="A try in seconds: little data, 2 epochs.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder that runs are kept in.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the run; the time if left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model and show what backpropagation did.
+
+    Everything is saved under OUT/RECIPE/NAME: checkpoints, metrics.jsonl, plots. Ctrl-C saves
+    first; a run that was stopped or killed continues with --resume as if nothing had happened.
+    """
+    from .train import new_run, reporter_for
+
+    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "activation": activation}
+    given |= {"data": None if data is None else str(data), "fast": fast or None}
+    given = {key: value for key, value in given.items() if value is not None}
+    if resume:
+        if given or name:
+            changed = ", ".join("--" + key.replace("_", "-") for key in [*given, *(["name"] if name else [])])
+            raise _Usage(f"a resumed run keeps its settings; leave out {changed}")
+        run = _run_to_resume(names or [], out)
+        recipe = find_recipe(run.recipe)
+    else:
+        if len(names or []) != 1:
+            raise _Usage(f"name one recipe: chainrule train {next(iter(RECIPES))} (known: {', '.join(RECIPES)})")
+        recipe_name = (names or [""])[0]
+        recipe = find_recipe(recipe_name)
+        run = new_run(out, recipe_name, asdict(recipe.Settings.make(given)), name)
+    result = recipe.train(run, reporter_for(sys.stderr if as_json else sys.stdout), resume)
+    if as_json:
+        print(json.dumps(result, indent=2))
+
+
+def _run_to_resume(names: list[str], out: Path) -> Any:
+    from .train import latest_run, open_run
+
+    if len(names) > 2:
+        raise _Usage("--resume takes at most a recipe and a run's folder")
+    recipe = names[0] if names and names[0] in RECIPES else None
+    rest = names[1:] if recipe else names
+    if len(rest) > 1:
+        require_known(names[0], "recipe", RECIPES)
+    if not rest:
+        return latest_run(out, recipe)
+    folder = Path(rest[0])
+    if not folder.exists() and recipe and (out / recipe / rest[0]).exists():
+        folder = out / recipe / rest[0]
+    run = open_run(folder)
+    if recipe not in (None, run.recipe):
+        raise _Usage(f"{folder} is a run of {run.recipe}, not of {recipe}")
+    return run
+
+
+@app.command()
+@guarded
+def data(
+    name: Annotated[str | None, typer.Argument(help="Data set; all that are known if left out.")] = None,
+    address: Annotated[str | None, typer.Option(help="Download from this address instead of the usual ones.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Get a data set: check what is there, download what is missing into the cache folder.
+
+    Files are checked against pinned SHA-256 sums. Nothing else in chainrule uses the network.
+    """
+    from .data.sets import DATA_SETS, fetch, inspect
+
+    if name is None:
+        found = [inspect(known) for known in DATA_SETS]
+        lines = [f"{s['name']}: {s['description']}\n  used now: {s['folder']} ({s['origin']})" for s in found]
+        print(json.dumps(found, indent=2) if as_json else "\n".join(lines))
+        return
+    require_known(name, "data set", DATA_SETS)
+    state = fetch(name, address, lambda line: print(line, file=sys.stderr, flush=True))
+    print(json.dumps(state, indent=2) if as_json else f"{name}: complete and checked in {state['folder']}")
+
+
+@app.command()
+@guarded
+def learn(
+    lesson: Annotated[str | None, typer.Argument(help="Lesson; the list of them if left out.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Small sizes: the lesson in a few seconds.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Where to save the plot (PNG or SVG).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Learn how backpropagation works by measuring it on this machine."""
+    from .learn import LESSONS, find_lesson
+
+    if lesson is None:
+        print(json.dumps(LESSONS) if as_json else "\n".join(f"{k}: {v}" for k, v in LESSONS.items()))
+        return
+    require_known(lesson, "lesson", LESSONS)
+    out = sys.stderr if as_json else sys.stdout
+    result = find_lesson(lesson).run(lambda line="": print(line, file=out, flush=True), fast=fast, plot=plot)
+    if as_json:
+        print(json.dumps(result, indent=2))

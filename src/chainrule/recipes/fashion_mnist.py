@@ -1,0 +1,146 @@
+"""`chainrule train fashion-mnist`: a multilayer perceptron that tells ten kinds of clothing apart.
+
+After training it shows what backpropagation did: to each layer over the whole run, and to one
+weight of one neuron, number by number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import nn, optim
+from ..core.errors import OperationError
+from ..data import Compose, DataLoader, FashionMNIST, Normalize, Subset, ToFloat
+from ..nn import functional as F
+from ..random import manual_seed
+from ..train import Reporter, Run, Trainer, evaluate, read_metrics
+from .neuron import ACTIVATIONS, walk_through
+from .report import layer_table, save_plot
+
+CLASSES = FashionMNIST.classes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be chosen about a run."""
+
+    epochs: int = 15
+    batch_size: int = 64
+    lr: float = 1e-3
+    seed: int = 0
+    activation: str = "tanh"
+    fast: bool = False  # 1,000 images: a try in seconds
+    data: str | None = None  # folder of the IDX files
+
+    @classmethod
+    def make(cls, given: dict[str, Any]) -> Settings:
+        """Settings from those that were given; `fast` has defaults of its own."""
+        return cls(**({"epochs": 2} if given.get("fast") else {}) | given)
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise OperationError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+
+
+class MLP(nn.Module):
+    """784 pixels → 256 → 128 → 10 class scores. Each layer computes z = W x + b, each hidden one a = f(z)."""
+
+    def __init__(self, activation: type[nn.Module] = nn.Tanh) -> None:
+        self.pixels = nn.Flatten()
+        self.hidden1 = nn.Linear(28 * 28, 256)
+        self.f1 = activation()
+        self.hidden2 = nn.Linear(256, 128)
+        self.f2 = activation()
+        self.output = nn.Linear(128, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = self.pixels(x)
+        x = self.f1(self.hidden1(x))
+        x = self.f2(self.hidden2(x))
+        return self.output(x)
+
+
+def load(settings: Settings) -> tuple[Any, Any, str]:
+    """Training and test images, normalised to mean 0 and deviation 1, and where they came from."""
+    normalise = Compose([ToFloat(), Normalize(0.2860, 0.3530)])
+    images, test = (FashionMNIST(train, settings.data, normalise) for train in (True, False))
+    source = f"{images.source.origin}, {images.source.folder}"
+    if settings.fast:
+        return Subset(images, range(1000)), Subset(test, range(500)), source
+    return images, test, source
+
+
+def train(run: Run, reporter: Reporter, resume: bool = False) -> dict[str, Any]:
+    """Train as `run.settings` says, report, and return the results.
+
+    Raises:
+        DataError, OutputError, CheckpointError, NonFiniteError, Interrupted: see `Trainer`.
+    """
+    settings = Settings(**run.settings)
+    images, test, source = load(settings)
+    manual_seed(settings.seed)
+    model = MLP(ACTIVATIONS[settings.activation].module)
+    loader = DataLoader(images, settings.batch_size, shuffle=True)
+    optimizer = optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.01)
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs * len(loader))
+    trainer = Trainer(
+        model,
+        optimizer,
+        loader,
+        run,
+        settings.epochs,
+        loss_fn=lambda scores, labels: F.cross_entropy(scores, labels),
+        scheduler=schedule,
+        validate=lambda: evaluate(model, DataLoader(test, 1000)),
+        reporter=reporter,
+        resume_hint=f"chainrule train --resume {run.folder}",
+    )
+    weights = sum(p.size for p in model.parameters())
+    reporter.say(f"Fashion-MNIST: {len(images):,} training and {len(test):,} test images ({source})")
+    reporter.say(f"MLP 784-256-128-10 with {settings.activation}, {weights:,} weights, AdamW, cosine schedule")
+    reporter.say(f"{settings.epochs} epochs of {len(loader)} batches of {settings.batch_size}; run {run.folder}")
+    if resume:
+        reporter.say("continuing from the last checkpoint")
+
+    result = trainer.fit(resume)
+
+    seconds = read_metrics(run.metrics, "epoch")[-1]["seconds"]
+    best = trainer.best or result
+    reporter.say()
+    reporter.say(
+        f"test accuracy {result['accuracy']:.2%} (best {best['accuracy']:.2%} after epoch {best['epoch']}), "
+        f"{seconds:.1f} s of training"
+    )
+    reporter.say()
+    reporter.say(layer_table(run.metrics))
+    reporter.say()
+    walk = walk_through(model, *undecided(model, test), classes=CLASSES, activation=settings.activation)
+    reporter.say(str(walk))
+    reporter.say()
+    picture = save_plot(run, f"Fashion-MNIST, {len(images):,} images: test accuracy {result['accuracy']:.2%}", reporter)
+    files = [p.name for p in (run.last, run.best, run.metrics, picture) if p is not None]
+    reporter.say(f"saved in {run.folder}: {', '.join(files)}")
+    return {
+        "recipe": run.recipe,
+        "run": str(run.folder),
+        "data": source,
+        "images": len(images),
+        "weights": weights,
+        "epochs": settings.epochs,
+        "test_accuracy": result["accuracy"],
+        "test_loss": result["loss"],
+        "best_test_accuracy": best["accuracy"],
+        "seconds": seconds,
+        "neuron": walk.to_dict(),
+    }
+
+
+def undecided(model: MLP, test: Any) -> tuple[np.ndarray, int, int]:
+    """Of the first 500 test images the one whose class the model gives closest to 50 %: image, label, number."""
+    x, y = next(iter(DataLoader(test, 500)))
+    p = F.softmax(model(x), -1).numpy()[np.arange(len(x)), y.numpy()]
+    number = int(np.abs(p - 0.5).argmin())
+    return x.numpy()[number], int(y.numpy()[number]), number
