@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..core.autodiff import cotangent_like, enable_grad, pull_back
 from ..core.dtypes import is_differentiable
 from ..core.errors import DTypeError, GradientError, OperationError, ShapeError, located
