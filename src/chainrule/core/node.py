@@ -209,6 +209,7 @@ class Mode(threading.local):
     grad: bool = True  # record operations on tensors that require a gradient
     notes_cuts: bool = False  # inside the user's no_grad: remember which line cut the graph
     scope: tuple[Any, Any] | None = None
+    place: Any = None  # inside a layer of the library: the user's code that called it
     level: int = 0  # transformations under way (jvp, vmap)
 
 

@@ -128,7 +128,7 @@ class Primitive:
             if mode.grad:
                 return new_tensor(result, record(self, inputs, params, result))
             if mode.notes_cuts:
-                return new_tensor(result, Node(self, (), params, result, False, source.capture(2)))
+                return new_tensor(result, Node(self, (), params, result, False, mode.place or source.capture(2)))
         elif cut is not None and (mode.grad or mode.notes_cuts) and is_cut(cut):
             return new_tensor(result, cut_off(result, cut))
         return new_tensor(result, None)
@@ -201,7 +201,7 @@ def record(primitive: Primitive, inputs: Sequence[Tensor], params: dict[str, Any
             nodes[index].value = inputs[index]._value
     if not keeps_output and type(value) is _ndarray:
         value = ShapeDtype(value.shape, value.dtype)
-    return Node(primitive, tuple(nodes), params, value, True, source.capture(3))
+    return Node(primitive, tuple(nodes), params, value, True, mode.place or source.capture(3))
 
 
 def _can_flow(value: Any) -> bool:
@@ -275,7 +275,7 @@ def _interpret(primitive: Primitive, inputs: Sequence[Any], params: dict[str, An
         flows = primitive.differentiable and _can_flow(value)
         nodes: tuple[Any, ...] = tuple(t._node or Constant(t._value) for t in inputs)
         requires = flows and mode.grad and any(n.requires_grad for n in nodes)
-        node = Node(primitive, nodes, params, value, requires, source.capture(3))
+        node = Node(primitive, nodes, params, value, requires, mode.place or source.capture(3))
     elif recorded:
         node = record(primitive, inputs, params, value)
     return new_tensor(value, node)
@@ -294,7 +294,7 @@ def _several(
     if traced:
         nodes: tuple[Any, ...] = tuple(t._node or Constant(t._value) for t in inputs)
         requires = primitive.differentiable and any(n.requires_grad for n in nodes)
-        whole: Node | None = Node(primitive, nodes, params, values, requires, source.capture(3))
+        whole: Node | None = Node(primitive, nodes, params, values, requires, mode.place or source.capture(3))
     else:
         whole = record(primitive, inputs, params, values)
     if whole is None:

@@ -32,8 +32,8 @@ class Location(NamedTuple):
         return f"{file}:{self.line}: {self.text}" if self.text else f"{file}:{self.line}"
 
 
-def _classify(filename: str) -> bool:
-    # Recipes ship inside the package, yet they are models a reader looks at: user code.
+def is_user_code(filename: str) -> bool:
+    """Whether a file is the user's; recipes are: they ship inside the package to be looked at."""
     user = not filename.startswith(_PACKAGE) or filename.startswith(_RECIPES)
     _is_user[filename] = user
     return user
@@ -48,7 +48,7 @@ def capture(depth: int = 1) -> tuple[CodeType, int] | None:
         filename = code.co_filename
         user = known.get(filename)
         if user is None:
-            user = _classify(filename)
+            user = is_user_code(filename)
         if user:
             return code, frame.f_lasti
         frame = frame.f_back  # type: ignore[assignment]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..core import source
 from ..core.dtypes import as_dtype
 from ..core.errors import ChainruleError, DTypeError, OperationError, located
 from ..core.node import mode
@@ -40,16 +41,24 @@ class Module:
     """
 
     training: bool = True
+    _has_user_code: bool = True
     _before: tuple[Callable[..., Any], ...] = ()
     _after: tuple[Callable[..., Any], ...] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        code = getattr(cls.forward, "__code__", None)
+        cls._has_user_code = code is None or source.is_user_code(code.co_filename)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every subclass says so."""
         raise OperationError(located(f"{type(self).__name__} has no forward(); define what it computes"))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        outer = mode.scope
+        outer, place = mode.scope, mode.place
         mode.scope = (self, outer)
+        # No line of the user's runs inside a layer of the library: its operations share the caller's.
+        mode.place = None if self._has_user_code else place or source.capture(2)
         try:
             if self._before or self._after:
                 return self._call_with_hooks(args, kwargs)
@@ -58,9 +67,10 @@ class Module:
             _note_path(error)
             raise
         finally:
-            mode.scope = outer
+            mode.scope, mode.place = outer, place
 
     def _call_with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        mode.place = None
         for hook in self._before:
             changed = hook(self, args)
             if changed is not None:
