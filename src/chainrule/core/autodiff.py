@@ -210,7 +210,12 @@ def cotangent_like(output: Tensor, gradient: Any, name: str) -> Tensor:
 
 
 def _as_list(tensors: Any) -> list[Any]:
-    return [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    if isinstance(tensors, Tensor):
+        return [tensors]
+    try:
+        return list(tensors)
+    except TypeError:
+        raise DTypeError(located(f"expected a tensor or a sequence of them, got {type(tensors).__name__}")) from None
 
 
 def _node_of(tensor: Any, name: str) -> Node:

@@ -97,6 +97,8 @@ class Tensor(TensorMethods):
                 raise DTypeError(located(f"grad must be a Tensor or None, got {type(value).__name__}"))
             if value.shape != self.shape:
                 raise ShapeError(located(f"grad of shape {value.shape} for a tensor of shape {self.shape}"))
+            if value.dtype != self.dtype:
+                raise DTypeError(located(f"grad of type {value.dtype} for a tensor of type {self.dtype}"))
         self._grad = value
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:

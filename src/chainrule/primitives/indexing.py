@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.errors import DTypeError, GradientError, IndexingError, located
 from ..core.node import leaf, mode
-from ..core.tensor import Tensor, Variable, new_tensor, operand
+from ..core.tensor import Tensor, Variable, new_tensor, operand, to_array
 from .index import Pattern, index, index_set
 from .pointwise import astype
 from .shape import reshape
@@ -45,7 +45,9 @@ def set_item(x: Tensor, key: Any, value: Any) -> None:
     spread, pattern, arrays = parse(x, key)
     v = operand(value, x.dtype)
     if v is NotImplemented:
-        v = new_tensor(np.asarray(value), None)
+        v = new_tensor(to_array(value), None)
+        if v.dtype.kind == x.dtype.kind:  # numbers as exact as the tensor they go into
+            v = new_tensor(to_array(value, x.dtype), None)
     if v.dtype != x.dtype:
         if not np.can_cast(v.dtype, x.dtype, "same_kind"):
             raise DTypeError(located(f"cannot assign {v.dtype} values into a tensor of {x.dtype}"))

@@ -24,6 +24,11 @@ def beside_number(x: Tensor, y: Any) -> tuple[Tensor, Any]:
     int64 and float32 to float64 is meant for tensors, not for numbers in a formula.)
     """
     other = operand(y, x.dtype)
+    if other is NotImplemented and (y is None or isinstance(y, list | tuple | str | bytes | dict)):
+        # Python would go on to ask a list for its product with the tensor, and complain about that.
+        raise DTypeError(
+            located(f"expected a tensor or a number beside a tensor, got {type(y).__name__}; asarray() makes a tensor")
+        )
     if type(y) in (float, complex) and x.dtype.kind in "biu":
         x = p.astype(x, dtype=real_dtype(other.dtype))
     return x, other
@@ -44,6 +49,15 @@ def _binary(name: str, primitive: Primitive) -> None:
     setattr(Tensor, f"__{name}__", operator)
     if name not in ("lt", "le", "gt", "ge", "eq", "ne"):
         setattr(Tensor, f"__r{name}__", reflected)
+
+
+def _ordered(primitive: Primitive) -> Any:
+    def compare(x: Tensor, y: Tensor) -> Tensor:
+        if x.dtype.kind == "c" or y.dtype.kind == "c":
+            raise DTypeError(located(f"{primitive.name}: complex numbers have no order, got {x.dtype} and {y.dtype}"))
+        return primitive(x, y)
+
+    return compare
 
 
 def _true_divide(x: Tensor, y: Tensor) -> Tensor:
@@ -108,7 +122,8 @@ def install() -> None:
     for name, primitive in (
         ("add", p.add), ("sub", p.subtract), ("mul", p.multiply), ("floordiv", p.floor_divide),
         ("mod", p.remainder), ("lshift", p.bitwise_left_shift), ("rshift", p.bitwise_right_shift),
-        ("lt", p.less), ("le", p.less_equal), ("gt", p.greater), ("ge", p.greater_equal),
+        ("lt", _ordered(p.less)), ("le", _ordered(p.less_equal)),
+        ("gt", _ordered(p.greater)), ("ge", _ordered(p.greater_equal)),
         ("truediv", _true_divide),
         ("and", _and(p.logical_and, p.bitwise_and)), ("or", _and(p.logical_or, p.bitwise_or)),
         ("xor", _and(p.logical_xor, p.bitwise_xor)),
