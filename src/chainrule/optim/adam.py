@@ -211,6 +211,6 @@ class NAdam(Optimizer):
     def _names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("step", "mu_product", "exp_avg", "exp_avg_sq")
 
-    def _initial(self, name: str, p: Tensor, g: np.ndarray, group: dict[str, Any]) -> np.ndarray:
-        value = super()._initial(name, p, g, group)
+    def _initial(self, name: str, p: Tensor, group: dict[str, Any]) -> np.ndarray:
+        value = super()._initial(name, p, group)
         return np.ones_like(value) if name == "mu_product" else value

@@ -65,9 +65,9 @@ class Adagrad(Optimizer):
     def _names(self, group: dict[str, Any]) -> tuple[str, ...]:
         return ("step", "sum")
 
-    def _initial(self, name: str, p: Tensor, g: np.ndarray, group: dict[str, Any]) -> np.ndarray:
+    def _initial(self, name: str, p: Tensor, group: dict[str, Any]) -> np.ndarray:
         if name != "sum":
-            return super()._initial(name, p, g, group)
+            return super()._initial(name, p, group)
         start = group["initial_accumulator_value"]
         return np.full(p.shape, complex(start, start) if p.dtype.kind == "c" else start, p.dtype)
 
@@ -76,7 +76,7 @@ class Adagrad(Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         for p in group["params"]:
-            self._create_states(p, None, group, self._names(group))
+            self._create_states(p, group, self._names(group))
 
 
 def adadelta(

@@ -18,7 +18,8 @@ from ..core.autodiff import enable_grad, release_graphs, unrecorded
 from ..core.dtypes import default_dtype, float32, float64, is_differentiable
 from ..core.errors import DTypeError, GradientError, OperationError, describe, located
 from ..core.tensor import Tensor, Variable, new_tensor
-from .storage import BLOCK, Flat, joined
+from ..primitives.pointwise import astype
+from .bundle import Bundle
 
 SMALL = 1 << 14
 """Parameters of at most this many elements are updated together, as one vector."""
@@ -68,7 +69,7 @@ class Optimizer:
         self.defaults = defaults
         self.state: defaultdict[Tensor, dict[str, Variable]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
-        self._bundles: list[tuple[list[Tensor], list[_Bundle]]] = []
+        self._bundles: list[tuple[list[Tensor], list[Bundle]]] = []
         self._stepped = False  # learning-rate schedules warn when they move before the weights do
         self._options = tuple(
             name
@@ -95,7 +96,7 @@ class Optimizer:
         """The states that a group's options call for, in the order of the rule's arguments; "step" first."""
         return ()
 
-    def _initial(self, name: str, p: Tensor, g: np.ndarray, group: dict[str, Any]) -> np.ndarray:
+    def _initial(self, name: str, p: Tensor, group: dict[str, Any]) -> np.ndarray:
         """The value of a state before the first step."""
         if name in self.scalars:
             return np.zeros((), _scalar_dtype())
@@ -220,22 +221,25 @@ class Optimizer:
             if not math.isfinite(rate):
                 raise OperationError(self._message(f"the learning rate of group {index} is {rate}"))
             options["lr"] = rate
-        gradients = [p._grad._value for p in params]  # type: ignore[union-attr]
-        plain = True
-        for p, g in zip(params, gradients, strict=True):
-            value = p._value
-            if type(value) is not _ndarray or type(g) is not _ndarray:
-                plain = False
+        if not self._are_arrays(group, params):
+            self._update_tensors(group, params, options)
+            return
+        for bundle in self._bundles_of(index, params):
+            bundle.update(self, options)
+
+    def _are_arrays(self, group: dict[str, Any], params: list[Tensor]) -> bool:
+        """Whether parameters and gradients have values now, and are not those of a trace."""
+        arrays = True
+        for p in params:
+            value, g = p._value, p._grad._value  # type: ignore[union-attr]
             if g.dtype != value.dtype:
                 name = _name(p, group["params"].index(p), group)
                 raise DTypeError(self._message(f"{name} is {p.dtype}, its gradient {g.dtype}"))
-        if not plain:
-            self._update_tensors(group, params, options)
-            return
-        for bundle in self._bundles_of(index, params, gradients):
-            bundle.update(self, options)
+            if type(value) is not _ndarray or type(g) is not _ndarray:
+                arrays = False
+        return arrays
 
-    def _bundles_of(self, index: int, params: list[Tensor], gradients: Sequence[np.ndarray]) -> list[_Bundle]:
+    def _bundles_of(self, index: int, params: list[Tensor]) -> list[Bundle]:
         """The parameters of a group in the bundles of the last step, or in new ones where that does not fit."""
         group = self.param_groups[index]
         names = self._names(group)
@@ -246,23 +250,23 @@ class Optimizer:
             and all(bundle.fits(self, names) for bundle in bundles)
         ):
             return bundles
-        for p, g in zip(params, gradients, strict=True):
-            self._create_states(p, g, group, names)
+        for p in params:
+            self._create_states(p, group, names)
         scalars = [name for name in names if name in self.scalars]
         sorted_out: dict[Any, list[Tensor]] = {}
         for p in params:
             together = self.elementwise and p.size <= SMALL
             numbers = tuple(self.state[p][name]._array("state").item() for name in scalars)
             sorted_out.setdefault((p.dtype, *numbers, together or p), []).append(p)
-        bundles = [_Bundle(self, members, names) for members in sorted_out.values()]
+        bundles = [Bundle(self, members, names) for members in sorted_out.values()]
         self._bundles[index] = params, bundles
         return bundles
 
-    def _create_states(self, p: Tensor, g: Any, group: dict[str, Any], names: Sequence[str]) -> None:
+    def _create_states(self, p: Tensor, group: dict[str, Any], names: Sequence[str]) -> None:
         state = self.state[p]
         for name in names:
             if name not in state:
-                made = Variable(new_tensor(np.asarray(self._initial(name, p, g, group)), None))
+                made = Variable(new_tensor(np.asarray(self._initial(name, p, group)), None))
                 made.name = f"{p.name}.{name}" if isinstance(p, Variable) and p.name else name
                 state[name] = made
 
@@ -270,15 +274,15 @@ class Optimizer:
         """One step where values are those of a trace: the rule on tensors, one parameter at a time."""
         names = self._names(group)
         for p in params:
-            g = p.grad
-            assert g is not None
-            self._create_states(p, g._value, group, names)
+            if p.dtype.kind == "c":
+                raise DTypeError(self._message("a compiled step trains real parameters only"))
+            self._create_states(p, group, names)
             state = self.state[p]
             states: list[Any] = [state[name] for name in names if name != "step"]
             if "step" in names:
                 state["step"].assign(state["step"] + 1)
-                options["step"] = state["step"]
-            results = type(self).rule(p, g, *states, **options)
+                options["step"] = astype(state["step"], dtype=p.dtype)
+            results = type(self).rule(p, p.grad, *states, **options)
             for cell, value in zip([p, *states], results, strict=True):
                 if isinstance(cell, Variable):
                     cell.assign(value)
@@ -398,69 +402,6 @@ class Optimizer:
                 f"    {key}: {value}" for key, value in sorted(group.items()) if key not in ("params", "param_names")
             ]
         return "\n".join([*lines, ")"])
-
-
-class _Bundle:
-    """Parameters of one group that are updated by one call of the rule, with their states."""
-
-    __slots__ = ("_cells", "_names", "_params", "_scalars", "_shared")
-
-    def __init__(self, optimiser: Optimizer, params: Sequence[Tensor], names: Sequence[str]) -> None:
-        states = [optimiser.state[p] for p in params]
-        self._params = params
-        self._names = tuple(names)
-        self._scalars = {n: [s[n] for s in states] for n in names if n in optimiser.scalars}
-        self._cells = [Flat(params)] + [Flat([s[n] for s in states]) for n in names if n not in self._scalars]
-        self._shared: dict[str, np.ndarray] = {}
-        for name, variables in self._scalars.items():
-            self._share(name, variables[0]._array("state"))
-
-    def _share(self, name: str, value: np.ndarray) -> None:
-        # An array is never written to, so that the variables of all parameters may hold the same.
-        self._shared[name] = value
-        for variable in self._scalars[name]:
-            variable._value = value
-
-    def fits(self, optimiser: Optimizer, names: tuple[str, ...]) -> bool:
-        """Whether this bundle still stands for the states of its parameters."""
-        if names != self._names:
-            return False
-        for name, variables in self._scalars.items():
-            shared = self._shared[name]
-            if any(variable._value is not shared for variable in variables):
-                return False
-        return True
-
-    def update(self, optimiser: Optimizer, options: dict[str, Any]) -> None:
-        """Apply the rule once."""
-        gradients = [p._grad._value for p in self._params]  # type: ignore[union-attr]
-        numbers = {name: value.item() for name, value in self._shared.items()}
-        if "step" in numbers:
-            numbers["step"] += 1.0
-            options = options | {"step": numbers["step"]}
-        extra = [number for name, number in numbers.items() if name != "step"]
-        rule = type(optimiser).rule
-        vectors = [cell.writable() for cell in self._cells]
-        if optimiser.elementwise:
-            g = joined(gradients)
-        else:
-            g = gradients[0]
-            vectors = [v.reshape(g.shape) for v in vectors]
-        length = max(len(g), 1)
-        size = BLOCK if optimiser.elementwise else length
-        for start in range(0, length, size):
-            part = slice(start, start + size)
-            p, *states = vectors if length <= size else [v[part] for v in vectors]
-            results = rule(p, g if length <= size else g[part], *extra, *states, **options)
-            extra_results = results[1 : 1 + len(extra)]
-            for old, new in zip((p, *states), (results[0], *results[1 + len(extra) :]), strict=True):
-                if new is not old:
-                    old[...] = new
-        if numbers:
-            if extra:
-                numbers |= zip([n for n in numbers if n != "step"], extra_results, strict=True)
-            for name, number in numbers.items():
-                self._share(name, np.array(number, self._shared[name].dtype))
 
 
 def _number(value: Any) -> float | None:

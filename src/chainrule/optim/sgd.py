@@ -76,10 +76,12 @@ class SGD(Optimizer):
     def _everything(self) -> dict[str, Any]:
         return {"momentum": 1}
 
-    def _initial(self, name: str, p: Tensor, g: np.ndarray, group: dict[str, Any]) -> np.ndarray:
+    def _initial(self, name: str, p: Tensor, group: dict[str, Any]) -> np.ndarray:
         dampening, momentum = group["dampening"], group["momentum"]
         if not dampening:
-            return super()._initial(name, p, g, group)
+            return super()._initial(name, p, group)
         # The b before the first step for which the recurrence gives b = g after it.
-        direction = (-g if group["maximize"] else g) + group["weight_decay"] * p._array("optimiser step")
+        assert p.grad is not None
+        g = p.grad._array("an optimiser's step")
+        direction = (-g if group["maximize"] else g) + group["weight_decay"] * p._array("an optimiser's step")
         return direction * (dampening / momentum)
