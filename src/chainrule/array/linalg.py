@@ -15,7 +15,7 @@ import numpy as np
 from ..core.dtypes import int64, real_dtype, uint64
 from ..core.errors import ArgumentError, DTypeError, OperationError, ShapeError, located
 from ..core.tensor import Tensor, new_tensor
-from ..primitives import factorise, reduce
+from ..primitives import determinant, factorise, reduce
 from ..primitives import linalg as p
 from ..primitives.pointwise import astype, greater
 from ..primitives.shape import broadcast_to, concat, reshape
@@ -107,7 +107,7 @@ def det(x: Tensor, /) -> Tensor:
     Raises:
         ShapeError: the matrix is not square.
     """
-    return p.det(_square(x, "det"))
+    return determinant.det(_square(x, "det"))
 
 
 @public
@@ -125,7 +125,7 @@ def slogdet(x: Tensor, /) -> SlogdetResult:
         ShapeError: the matrix is not square.
         OperationError: in the gradient, where x is singular.
     """
-    return SlogdetResult(*p.slogdet(_square(x, "slogdet")))
+    return SlogdetResult(*determinant.slogdet(_square(x, "slogdet")))
 
 
 @public

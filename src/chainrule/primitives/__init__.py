@@ -4,11 +4,12 @@ Everything else in chainrule is composed of these.
 """
 
 from ..core.primitive import table
-from . import factorise, fft, index, linalg, matmul, nn, operators, pointwise, random, reduce, shape, sort
+from . import determinant, factorise, fft, index, linalg, matmul, nn, operators, pointwise, random, reduce, shape, sort
 
 operators.install()
 
 __all__ = [
+    "determinant",
     "factorise",
     "fft",
     "index",

@@ -1,9 +1,10 @@
-"""Linear systems and what follows from them: solve, inv, det, slogdet, pinv, cholesky.
+"""Linear systems and what follows from them: solve, inv, pinv, cholesky; matrix algebra in primitives.
 
 Matrices are the last two axes, everything before them is a batch. Derivatives follow
 M. Giles, "An extended collection of matrix derivative results for forward and reverse mode
 algorithmic differentiation" (2008) and, where complex, the conventions of PyTorch: the
-cotangent of A is G with dL = Re tr(Gᴴ dA). Factorisations are in `factorise`.
+cotangent of A is G with dL = Re tr(Gᴴ dA). Determinants are in `determinant`,
+factorisations in `factorise`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..core.primitive import Primitive, table
 from ..core.tensor import Tensor, new_tensor
 from .families import align_batched, broadcast_shapes, match
 from .matmul import matmul
-from .pointwise import conj, imag, make_complex, real, where
+from .pointwise import conj, where
 from .shape import permute_dims, reshape
 
 _F = np.dtype("float32")
@@ -118,7 +119,8 @@ def refused(compute: Callable[..., Any], a: np.ndarray, problem: str) -> Operati
     return OperationError(problem + where_ + finite)
 
 
-def _square_rule(x: Any) -> ShapeDtype:
+def square_rule(x: Any) -> ShapeDtype:
+    """The shape rule of functions that map square matrices to square matrices."""
     require_square(x)
     return ShapeDtype(x.shape, x.dtype)
 
@@ -185,93 +187,10 @@ def _inv_vjp(g: Tensor, y: Tensor, _x: Any) -> Tensor:
 
 
 inv = leading(Primitive(
-    "inv", _inv_value, abstract=_square_rule, vjps=(_inv_vjp,),
+    "inv", _inv_value, abstract=square_rule, vjps=(_inv_vjp,),
     jvp=lambda tangents, y, _x: -product(y, tangents[0], y),
     latex="{x:4}^{{-1}}", text="{x:4}⁻¹", precedence=3, example=([((3, 3), _F)], {}),
     doc="The inverse Y of a square matrix. dY = -Y dX Y.",
-))  # fmt: skip
-
-
-def _adjugate_value(x: np.ndarray) -> np.ndarray:
-    # adj(U S Vᴴ) = det(U) det(Vᴴ) V adj(S) Uᴴ: products of all singular values but one, no division.
-    u, s, vh = np.linalg.svd(x)
-    ones = np.ones_like(s[..., :1])
-    before = np.cumprod(np.concatenate([ones, s[..., :-1]], -1), -1)
-    after = np.cumprod(np.concatenate([ones, s[..., :0:-1]], -1), -1)[..., ::-1]
-    others = (before * after)[..., : x.shape[-1]]
-    phase = np.linalg.det(u) * np.linalg.det(vh)
-    v, uh = vh.conj().swapaxes(-1, -2), u.conj().swapaxes(-1, -2)
-    return (phase[..., None, None] * ((v * others[..., None, :]) @ uh)).astype(x.dtype, copy=False)
-
-
-def _adjugate_vjp(g: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    h = g / conj(det(x))[..., None, None]
-    axes = (x.ndim - 2, x.ndim - 1)
-    along = table["sum"](conj(y) * h, axis=axes, keepdims=True)
-    adjoint_y = adjoint(y)
-    return along * adjoint_y - product(adjoint_y, h, adjoint_y)
-
-
-def _adjugate_jvp(tangents: Sequence[Tensor], y: Tensor, x: Tensor) -> Tensor:
-    moved = product(y, tangents[0])
-    return (trace(moved)[..., None, None] * y - product(moved, y)) / det(x)[..., None, None]
-
-
-adjugate = leading(Primitive(
-    "adjugate", _adjugate_value, abstract=_square_rule, vjps=(_adjugate_vjp,), jvp=_adjugate_jvp,
-    latex=r"\mathrm{{adj}}({x:0})", example=([((3, 3), _F)], {}),
-    doc=(
-        "det(X) X⁻¹, defined for singular matrices too: the derivative of the determinant "
-        "(Jacobi's formula). Its own derivative is computed for invertible matrices."
-    ),
-))  # fmt: skip
-
-
-def _det_rule(x: Any) -> ShapeDtype:
-    require_square(x)
-    return ShapeDtype(tuple(x.shape[:-2]), x.dtype)
-
-
-det = leading(Primitive(
-    "det", lambda x: np.asarray(np.linalg.det(x), dtype=x.dtype), abstract=_det_rule,
-    vjps=(lambda g, _y, x: g[..., None, None] * adjoint(adjugate(x)),),
-    jvp=lambda tangents, _y, x: trace(product(adjugate(x), tangents[0])),
-    latex=r"\det {x}", example=([((3, 3), _F)], {}),
-    doc="The determinant. d det X = tr(adj(X) dX), which holds for singular X too.",
-))  # fmt: skip
-
-
-def _slogdet_value(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    sign, logarithm = np.linalg.slogdet(x)
-    return np.asarray(sign, dtype=x.dtype), np.asarray(logarithm, dtype=real_dtype(x.dtype))
-
-
-def _slogdet_rule(x: Any) -> tuple[ShapeDtype, ShapeDtype]:
-    require_square(x)
-    batch = tuple(x.shape[:-2])
-    return ShapeDtype(batch, x.dtype), ShapeDtype(batch, real_dtype(x.dtype))
-
-
-def _slogdet_vjp(g: Sequence[Tensor | None], y: tuple[Tensor, Tensor], x: Tensor) -> Tensor | None:
-    # With t = tr(X⁻¹ dX): d log|det X| = Re t and d sign = i sign Im t.
-    g_sign, factor = g
-    if g_sign is not None and x.dtype.kind == "c":
-        turn = imag(g_sign * conj(y[0]))
-        factor = make_complex(turn * 0 if factor is None else factor, turn)
-    return None if factor is None else factor[..., None, None] * adjoint(inv(x))
-
-
-def _slogdet_jvp(tangents: Sequence[Tensor], y: tuple[Tensor, Tensor], x: Tensor) -> tuple[Tensor | None, Tensor]:
-    t = trace(solve(x, tangents[0]))
-    if x.dtype.kind != "c":
-        return None, t
-    return imag(t) * (y[0] * 1j), real(t)
-
-
-slogdet = leading(Primitive(
-    "slogdet", _slogdet_value, abstract=_slogdet_rule, vjps=(_slogdet_vjp,), jvp=_slogdet_jvp, outputs=2,
-    latex=r"\mathrm{{slogdet}}({x:0})", example=([((3, 3), _F)], {}),
-    doc="det X / |det X| and log |det X|. d log|det X| = Re tr(X⁻¹ dX).",
 ))  # fmt: skip
 
 
@@ -346,7 +265,7 @@ def _cholesky_jvp(tangents: Sequence[Tensor], y: Tensor, _x: Any) -> Tensor:
 
 
 cholesky = leading(Primitive(
-    "cholesky", _cholesky_value, abstract=_square_rule, vjps=(_cholesky_vjp,), jvp=_cholesky_jvp,
+    "cholesky", _cholesky_value, abstract=square_rule, vjps=(_cholesky_vjp,), jvp=_cholesky_jvp,
     latex=r"\mathrm{{chol}}({x:0})", example=([((3, 3), _F)], {}),
     doc=(
         "Lower triangular L with A = L Lᴴ, of a Hermitian positive definite A whose lower triangle is read. "
