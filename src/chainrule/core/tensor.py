@@ -374,6 +374,7 @@ def _is_huge(data: Any) -> bool:
     return isinstance(data, int) and not -(2**63) <= data < 2**64
 
 
+_SCALARS = (bool, int, float, complex)
 _constants: dict[Any, Tensor] = {}
 
 
@@ -399,7 +400,7 @@ def operand(value: Any, dtype: np.dtype | None) -> Any:
     """`value` as an operand beside a tensor of type `dtype`; NotImplemented if it is none."""
     if isinstance(value, Tensor):
         return value
-    if isinstance(value, bool | int | float | complex) and not isinstance(value, np.generic):
+    if isinstance(value, _SCALARS) and not isinstance(value, np.generic):
         if dtype is None:
             dtype = dtypes.as_dtype(type(value))
         return constant(value, dtypes.scalar_dtype(value, dtype))

@@ -32,12 +32,13 @@ def broadcast_shapes(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Sum a cotangent over the axes along which an operand of `shape` was broadcast."""
-    if g.shape == shape:
+    wide = g.shape
+    if wide == shape:
         return g
-    extra = g.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        axis for axis, length in enumerate(shape, extra) if length == 1 and g.shape[axis] != 1
-    )
+    extra = len(wide) - len(shape)
+    axes = tuple(range(extra))
+    if wide[extra:] != shape:
+        axes += tuple(axis for axis, length in enumerate(shape, extra) if length == 1 and wide[axis] != 1)
     if axes:
         g = table["sum"](g, axis=axes, keepdims=False)
     return g if g.shape == shape else table["reshape"](g, shape=shape)
@@ -52,10 +53,12 @@ def match_realness(g: Tensor, x: Any) -> Tensor:
 
 def match(g: Tensor, x: Any) -> Tensor:
     """Fit a cotangent to the operand: its shape, its realness and its precision."""
-    if g.shape == x.shape and g.dtype == x.dtype:
-        return g
-    g = unbroadcast(match_realness(g, x), x.shape)
-    return g if g.dtype == x.dtype else table["astype"](g, dtype=x.dtype)
+    shape, dtype = x.shape, x.dtype
+    if g.dtype != dtype:
+        g = match_realness(g, x)
+        if g.dtype != dtype:
+            return table["astype"](unbroadcast(g, shape), dtype=dtype)
+    return unbroadcast(g, shape)
 
 
 def _scaled(g: Tensor, partial: Any, conjugate: bool) -> Tensor | None:
@@ -63,7 +66,7 @@ def _scaled(g: Tensor, partial: Any, conjugate: bool) -> Tensor | None:
     if isinstance(partial, Tensor):
         if conjugate and partial.dtype.kind == "c":
             partial = table["conj"](partial)
-        return g * partial
+        return table["multiply"](g, partial)
     if partial == 1:
         return g
     if partial == 0:
