@@ -77,6 +77,9 @@ def _scaled(g: Tensor, partial: Any, conjugate: bool) -> Tensor | None:
 def _pointwise_vjp(position: int, partial: Any, arity: int) -> Any:
     if not callable(partial):
         # Sums and differences: the operands' values are not needed.
+        if partial == 1:
+            return lambda g, _y, *_inputs: match(g, _inputs[position])
+
         def constant_rule(g: Tensor, _y: Any, *_inputs: Any) -> Tensor | None:
             scaled = _scaled(g, partial, conjugate=False)
             return None if scaled is None else match(scaled, _inputs[position])

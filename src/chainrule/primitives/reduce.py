@@ -31,6 +31,8 @@ def reduced_shape(shape: tuple[int, ...], axis: tuple[int, ...], keepdims: bool)
 
 def _expand(g: Tensor, shape: tuple[int, ...], axis: tuple[int, ...]) -> Tensor:
     """A reduced tensor with its reduced axes back as 1."""
+    if not g.shape:
+        return g  # one number broadcasts as it is
     kept = reduced_shape(shape, axis, True)
     return g if g.shape == kept else reshape(g, shape=kept)
 
