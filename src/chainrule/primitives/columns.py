@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -58,7 +58,7 @@ class Columns:
         self.inner = tuple(slice(max(b, 0), n + b + min(a, 0)) for n, (b, a) in zip(size, padding, strict=True))
         self.kept = tuple(slice(max(-b, 0), n + min(a, 0)) for n, (b, a) in zip(size, padding, strict=True))
         self.grid = (out[0], *self.padded[1:]) if flat else out
-        self.valid = tuple(slice(0, n) for n in out[1:])
+        self.valid: tuple[Any, ...] = (..., *(slice(0, n) for n in out[1:]))
         # Steps in memory between lines, within one channel of one padded sample.
         steps = [math.prod(self.padded[axis + 1 :]) for axis in range(len(size))]
         self.tap_steps = [step * d for step, d in zip(steps, dilation, strict=True)]
@@ -71,7 +71,9 @@ class Columns:
         self.block = min(max(1, BLOCK_BYTES // (per_row * out[0])), max(1, self.count))
         self.rows = out[0] if self.block > 1 else min(out[0], max(1, 2 * BLOCK_BYTES // per_row))
         self.image = np.zeros((self.block, self.channels, self.length), dtype)
-        self.memory = np.empty(self.channels * math.prod(kernel) * self.block * self.rows * math.prod(self.grid[1:]), dtype)
+        self.memory = np.empty(
+            self.channels * math.prod(kernel) * self.block * self.rows * math.prod(self.grid[1:]), dtype
+        )
 
     def sample_blocks(self) -> Iterator[slice]:
         """The batch, a block of samples at a time."""
@@ -122,13 +124,13 @@ class Columns:
     def results(self, flat: np.ndarray, count: int, rows: slice) -> np.ndarray:
         """(channels, positions) as (samples, channels, out…), without the wrapped columns."""
         shaped = flat.reshape(-1, count, rows.stop - rows.start, *self.grid[1:])
-        return shaped[(..., *self.valid)].swapaxes(0, 1)
+        return shaped[self.valid].swapaxes(0, 1)
 
     def cotangents(self, g: np.ndarray, samples: slice, rows: slice, groups: int) -> np.ndarray:
         """A block of g as (groups, channels, positions), zero in the wrapped columns."""
         part = g[samples, :, rows].swapaxes(0, 1)
         spread = np.zeros((*part.shape[:3], *self.grid[1:]), g.dtype)
-        spread[(..., *self.valid)] = part
+        spread[self.valid] = part
         return spread.reshape(groups, part.shape[0] // groups, spread.size // max(1, part.shape[0]))
 
 
@@ -155,7 +157,14 @@ def conv(
 
 
 def conv_weight(
-    x: np.ndarray, g: np.ndarray, shape: Sizes, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, groups: int
+    x: np.ndarray,
+    g: np.ndarray,
+    shape: Sizes,
+    kernel: Sizes,
+    stride: Sizes,
+    padding: Pairs,
+    dilation: Sizes,
+    groups: int,
 ) -> np.ndarray:
     """The cotangent of w, of `shape` (O, C / groups, kernel…)."""
     total = np.zeros((groups, shape[0] // groups, math.prod(shape[1:])), x.dtype)

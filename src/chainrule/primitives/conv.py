@@ -42,7 +42,7 @@ def _check_kinds(a: Any, b: Any) -> None:
     if a.dtype.kind not in "fc" or b.dtype.kind not in "fc":
         raise DTypeError(f"needs floating operands, got {a.dtype} and {b.dtype}; convert them with astype")
     if a.dtype != b.dtype:
-        raise DTypeError(f"both operands must be of one data type, got {a.dtype} and {b.dtype}; convert one with astype")
+        raise DTypeError(f"the operands are of data types {a.dtype} and {b.dtype}; convert one with astype")
 
 
 def _check_layout(
@@ -172,8 +172,10 @@ def _batch_rule(primitive: Callable[[], Primitive], first: str, second: str, res
             return _leave(y, _GROUP_AXIS[result], 1, size)
         moving = roles[0] if batched[0] else roles[1]
         index = _SHARED[frozenset(moving + result)]
-        places = {role: (axis, groups if grouped else 1) for role in roles + (result,)
-                  for axis, grouped in [_AXIS.get((role, index), (0, False))]}  # fmt: skip
+        places = {}
+        for role in (*roles, result):
+            axis, grouped = _AXIS.get((role, index), (0, False))
+            places[role] = axis, groups if grouped else 1
         joined = [_join(t, *places[role]) if b else t for t, b, role in zip(inputs, batched, roles, strict=True)]
         return _leave(primitive()(*joined, **params), *places[result], size)
 
