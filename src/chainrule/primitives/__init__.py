@@ -4,11 +4,27 @@ Everything else in chainrule is composed of these.
 """
 
 from ..core.primitive import table
-from . import determinant, factorise, fft, index, linalg, matmul, nn, operators, pointwise, random, reduce, shape, sort
+from . import (
+    determinant,
+    factorise,
+    fft,
+    index,
+    linalg,
+    matmul,
+    nn,
+    operators,
+    pointwise,
+    random,
+    reduce,
+    shape,
+    sort,
+    window,
+)
 
 operators.install()
 
 __all__ = [
+    "conv",
     "determinant",
     "factorise",
     "fft",
@@ -22,4 +38,5 @@ __all__ = [
     "shape",
     "sort",
     "table",
+    "window",
 ]
