@@ -121,6 +121,7 @@ def train(
     fast: Annotated[bool, typer.Option("--fast", help="A try in seconds: little data, 2 epochs.")] = False,
     out: Annotated[Path, typer.Option(help="Folder that runs are kept in.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of the run; the time if left out.")] = None,
+    save_every: Annotated[float, typer.Option(min=0.0, help="Seconds between checkpoints within an epoch.")] = 30.0,
     as_json: Json = False,
 ) -> None:
     """Train a model and show what backpropagation did.
@@ -139,13 +140,17 @@ def train(
             raise _Usage(f"a resumed run keeps its settings; leave out {changed}")
         run = _run_to_resume(names or [], out)
         recipe = find_recipe(run.recipe)
+        run.require_settings(recipe.Settings)
     else:
         if len(names or []) != 1:
             raise _Usage(f"name one recipe: chainrule train {next(iter(RECIPES))} (known: {', '.join(RECIPES)})")
         recipe_name = (names or [""])[0]
         recipe = find_recipe(recipe_name)
         run = new_run(out, recipe_name, asdict(recipe.Settings.make(given)), name)
-    result = recipe.train(run, reporter_for(sys.stderr if as_json else sys.stdout), resume)
+    try:
+        result = recipe.train(run, reporter_for(sys.stderr if as_json else sys.stdout), resume, save_every)
+    finally:
+        run.remove_if_empty()
     if as_json:
         print(json.dumps(result, indent=2))
 
@@ -212,3 +217,7 @@ def learn(
     result = find_lesson(lesson).run(lambda line="": print(line, file=out, flush=True), fast=fast, plot=plot)
     if as_json:
         print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

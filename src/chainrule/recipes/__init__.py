@@ -1,7 +1,8 @@
 """The models that chainrule brings along, each runnable with `chainrule train NAME`.
 
 A recipe is a module with `Settings`, a dataclass of plain values, and
-`train(run, reporter, resume=False)`, which trains, reports and returns the results.
+`train(run, reporter, resume=False, save_every=30.0)`, which trains, reports and returns the
+results.
 """
 
 from __future__ import annotations

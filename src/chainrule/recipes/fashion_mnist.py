@@ -73,8 +73,14 @@ def load(settings: Settings) -> tuple[Any, Any, str]:
     return images, test, source
 
 
-def train(run: Run, reporter: Reporter, resume: bool = False) -> dict[str, Any]:
+def train(run: Run, reporter: Reporter, resume: bool = False, save_every: float = 30.0) -> dict[str, Any]:
     """Train as `run.settings` says, report, and return the results.
+
+    Args:
+        run: the folder and the settings.
+        reporter: told what happens.
+        resume: continue from the run's last checkpoint.
+        save_every: seconds between checkpoints within an epoch.
 
     Raises:
         DataError, OutputError, CheckpointError, NonFiniteError, Interrupted: see `Trainer`.
@@ -96,6 +102,7 @@ def train(run: Run, reporter: Reporter, resume: bool = False) -> dict[str, Any]:
         scheduler=schedule,
         validate=lambda: evaluate(model, DataLoader(test, 1000)),
         reporter=reporter,
+        checkpoint_seconds=save_every,
         resume_hint=f"chainrule train --resume {run.folder}",
     )
     weights = sum(p.size for p in model.parameters())

@@ -132,13 +132,14 @@ class Trainer:
         """Train to the end; the numbers of the last validation.
 
         Args:
-            resume: continue from the run's last checkpoint.
+            resume: continue from the run's last checkpoint, if it has one.
 
         Raises:
             Interrupted: Ctrl-C or SIGTERM; the state is saved.
             NonFiniteError: the loss or a gradient became NaN or infinite.
             CheckpointError, OutputError: a file cannot be read or written.
         """
+        resume = resume and self.run.last.exists()  # killed before the first checkpoint: nothing to continue
         length = self._restore() if resume else 0
         self._log = MetricsLog(self.run.metrics, length)
         self._session = _Clock()

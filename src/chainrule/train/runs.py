@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,18 @@ class Run:
     @property
     def metrics(self) -> Path:
         return self.folder / METRICS
+
+    def require_settings(self, kind: Callable[..., Any]) -> None:
+        """Raise `RunError` unless `kind(**settings)` accepts the settings."""
+        try:
+            kind(**self.settings)
+        except (TypeError, ValueError) as error:
+            raise RunError(f"{self.folder / _DESCRIPTION}: settings that {self.recipe} has not: {error}") from error
+
+    def remove_if_empty(self) -> None:
+        """Delete the folder of a run that failed before its first checkpoint."""
+        if {p.name for p in self.folder.iterdir()} <= {_DESCRIPTION, METRICS}:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def new_run(root: Path, recipe: str, settings: dict[str, Any], name: str | None = None) -> Run:
