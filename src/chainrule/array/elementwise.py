@@ -39,19 +39,21 @@ def paired(x1: Any, x2: Any, name: str) -> tuple[Tensor, Tensor]:
     if isinstance(x1, Tensor):
         if isinstance(x2, Tensor):
             return x1, x2
-        a, b = beside_number(x1, x2)
-    elif isinstance(x2, Tensor):
-        b, a = beside_number(x2, x1)
-    else:
-        a = tensor_of(x1, name)
-        b = operand(x2, a.dtype)
-    if a is NotImplemented or b is NotImplemented:
-        wrong = x1 if a is NotImplemented else x2
+        return beside_number(x1, _number(x2, name))
+    if isinstance(x2, Tensor):
+        b, a = beside_number(x2, _number(x1, name))
+        return a, b
+    a = tensor_of(x1, name)
+    return beside_number(a, _number(x2, name))
+
+
+def _number(value: Any, name: str) -> Any:
+    if not isinstance(value, bool | int | float | complex | np.ndarray | np.generic):
         raise DTypeError(
-            located(f"{name}: expected tensors or numbers, got {type(wrong).__name__}; "
+            located(f"{name}: expected tensors or numbers, got {type(value).__name__}; "
                     "chainrule.asarray() makes a tensor of it")
         )  # fmt: skip
-    return a, b
+    return value
 
 
 def _named(call: Any, name: str, doc: str) -> Any:

@@ -39,9 +39,14 @@ def tanh(x: np.ndarray) -> np.ndarray:
 
 
 def expm1(x: np.ndarray) -> np.ndarray:
-    """exp(x) - 1; at complex numbers that are not finite exp, which the C standard defines there."""
+    """exp(x) - 1; at complex numbers that are 0 or not finite as the array API standard says."""
     y = np.expm1(x)
-    return y if x.dtype.kind != "c" else np.where(np.isfinite(x), y, np.exp(x) - 1)
+    if x.dtype.kind != "c":
+        return y
+    # exp follows the C standard at infinities and NaN; expm1(±0 + 0i) is 0 + 0i.
+    y = np.where(np.isfinite(x), y, np.exp(x) - 1)
+    y.real[x == 0] = 0
+    return y
 
 
 def floor_divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
