@@ -285,12 +285,15 @@ def _several(
     primitive: Primitive, inputs: Sequence[Tensor], params: dict[str, Any], values: tuple[Any, ...], recorded: bool
 ) -> tuple[Tensor, ...]:
     """One tensor per output; in a graph each is the projection of one tuple-valued node."""
-    values = tuple(v if isinstance(v, Interpreted | Tensor) else np.asarray(v) for v in values)
-    if any(isinstance(v, Tensor) for v in values):
-        return tuple(v if isinstance(v, Tensor) else new_tensor(v, None) for v in values)
+    # An output that a transformation leaves alone (integers have no tangent) comes as a tensor.
+    kept = [v if isinstance(v, Tensor) else None for v in values]
+    if all(c is not None for c in kept):
+        return tuple(kept)  # type: ignore[arg-type]
+    values = tuple(v._value if isinstance(v, Tensor) else v for v in values)
+    values = tuple(v if isinstance(v, Interpreted) else np.asarray(v) for v in values)
     traced = any(getattr(v, "always_recorded", False) for v in values)
     if not (recorded and (traced or (primitive.differentiable and mode.grad))):
-        return tuple(new_tensor(v, None) for v in values)
+        return tuple(new_tensor(v, None) if c is None else c for c, v in zip(kept, values, strict=True))
     if traced:
         nodes: tuple[Any, ...] = tuple(t._node or Constant(t._value) for t in inputs)
         requires = primitive.differentiable and any(n.requires_grad for n in nodes)
@@ -298,9 +301,12 @@ def _several(
     else:
         whole = record(primitive, inputs, params, values)
     if whole is None:
-        return tuple(new_tensor(v, None) for v in values)
+        return tuple(new_tensor(v, None) if c is None else c for c, v in zip(kept, values, strict=True))
     outputs = []
-    for index, value in enumerate(values):
+    for index, (own, value) in enumerate(zip(kept, values, strict=True)):
+        if own is not None:
+            outputs.append(own)
+            continue
         flows = whole.requires_grad and is_differentiable(value.dtype)
         node = Node(project, (whole,), {"index": index}, value, flows, whole.place)
         outputs.append(new_tensor(value, node))

@@ -45,8 +45,10 @@ class Dual(Interpreted):
             return y
         dy = primitive.jvp(tangents, y, *primals, **params)
         if isinstance(y, tuple):
-            pairs = zip(y, dy or (None,) * len(y), strict=True)
-            return tuple(self._pair(part, tangent) for part, tangent in pairs)
+            if dy is None:
+                return y
+            # One node holds all outputs, so all that can have a tangent get one.
+            return tuple(self._pair(part, _zeros(part) if t is None else t) for part, t in zip(y, dy, strict=True))
         return self._pair(y, dy)
 
     def _pair(self, y: Tensor, dy: Tensor | None) -> Any:
@@ -120,4 +122,8 @@ def _tangent(tensor: Tensor, level: int) -> Tensor:
     value = tensor._value
     if type(value) is Dual and value.level == level:
         return value.tangent
-    return new_tensor(np.zeros(tensor.shape, tensor.dtype), None)
+    return _zeros(tensor)
+
+
+def _zeros(like: Tensor) -> Tensor:
+    return new_tensor(np.zeros(like.shape, like.dtype), None)

@@ -15,6 +15,8 @@ from ..core.node import Node, collect, leaf, mode
 from ..core.tensor import Tensor, new_tensor
 from ..core.tree import leaves, rebuild, tree_map
 from ..primitives.shape import identity
+from .batching import Batched
+from .forward_mode import Dual
 
 Argnums = int | tuple[int, ...]
 
@@ -32,6 +34,28 @@ def depends_on_more(outputs: list[Tensor], own: set[Node]) -> bool:
     """Whether a gradient flows on to something besides the fresh leaves in `own`."""
     roots = [t._node for t in outputs if t._node is not None]
     return any(n.primitive is None and n not in own for n in collect(roots))
+
+
+def flows_below(outputs: list[Tensor]) -> bool:
+    """Whether some value that the outputs were computed from stands for one with a graph of its own."""
+    roots = [t._node for t in outputs if t._node is not None]
+    return any(carries_graph(parent) for n in collect(roots) for parent in (n, *n.inputs))
+
+
+def carries_graph(node: Any) -> bool:
+    """Whether a gradient flows on below this value: through the numbers that a transformation wrapped."""
+    pending = list(node.value) if isinstance(node.value, tuple) else [node.value]
+    while pending:
+        value = pending.pop()
+        inner: tuple[Tensor, ...] = ()
+        if isinstance(value, Dual):
+            inner = (value.primal, value.tangent)
+        elif isinstance(value, Batched):
+            inner = (value.tensor,)
+        if any(t.requires_grad for t in inner):
+            return True
+        pending.extend(t._value for t in inner)
+    return False
 
 
 def released(tree: Any) -> Any:
@@ -55,6 +79,7 @@ def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> A
     nodes = [t._node for t in inputs]
     results = leaves(output)
     shared = recording and depends_on_more(results, {n for n in nodes if n is not None})
+    recorded = shared or (recording and flows_below(results))
 
     def pull(cotangent: Any) -> Any:
         given = leaves(cotangent)
@@ -65,7 +90,7 @@ def vjp(function: Callable[..., Any], *primals: Any, has_aux: bool = False) -> A
             g = cotangent_like(y, g, "vjp")
             if y._node is not None:
                 seeds[y._node] = seeds[y._node] + g if y._node in seeds else g
-        again = shared or (mode.grad and any(g.requires_grad for g in given))
+        again = recorded or (mode.grad and any(g.requires_grad for g in given))
         found = pull_back(seeds, {n for n in nodes if n is not None}, create_graph=again)
         cotangents = [found.get(n) for n in nodes]  # type: ignore[arg-type]
         filled = [
