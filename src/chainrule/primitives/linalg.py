@@ -218,8 +218,16 @@ def _pinv_jvp(tangents: Sequence[Tensor | None], y: Tensor, x: Tensor, _rtol: An
     return -product(y, dx, y) + columns - product(columns, x, y) + rows - product(y, x, rows)
 
 
+def _pinv_value(x: np.ndarray, rtol: np.ndarray) -> np.ndarray:
+    batch = np.broadcast_shapes(x.shape[:-2], rtol.shape)
+    try:
+        return np.linalg.pinv(np.broadcast_to(x, (*batch, *x.shape[-2:])), rtol)
+    except np.linalg.LinAlgError:
+        raise refused(np.linalg.pinv, x, "the singular values did not converge") from None
+
+
 pinv = Primitive(
-    "pinv", lambda x, rtol: np.linalg.pinv(x, rtol), abstract=_pinv_rule,
+    "pinv", _pinv_value, abstract=_pinv_rule,
     vjps=(_pinv_vjp, None), jvp=_pinv_jvp,
     batch=lambda size, batched, inputs, _params: pinv(*_batch_with_tolerance(size, batched, inputs)),
     latex="{a:4}^{{+}}", text="{a:4}⁺", precedence=3, example=([((3, 2), _F), ((), _F)], {}),
