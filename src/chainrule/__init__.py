@@ -9,6 +9,7 @@ _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"chainrule\.
 from . import array, fft, func, linalg, nn, optim, primitives, random
 from .array import *  # noqa: F403
 from .core.autodiff import enable_grad, grad, is_grad_enabled, no_grad
+from .core.dtypes import bool_ as bool
 from .core.dtypes import (
     complex64,
     complex128,
@@ -25,7 +26,6 @@ from .core.dtypes import (
     uint32,
     uint64,
 )
-from .core.dtypes import bool_ as bool
 from .core.errors import (
     ChainruleError,
     DTypeError,

@@ -119,6 +119,16 @@ def _to(x: Tensor, target: Any = None, *, dtype: Any = None, device: Any = None)
     return x if dtype is None else datatypes.astype(x, dtype, copy=False)
 
 
+def _ravel(x: Tensor) -> Tensor:
+    """All elements along one axis."""
+    return manipulation.flatten(x)
+
+
+def _unsqueeze(x: Tensor, axis: int) -> Tensor:
+    """A new axis of length 1 at position `axis`; the standard's name is `expand_dims`."""
+    return manipulation.expand_dims(x, axis)
+
+
 def _clone(x: Tensor) -> Tensor:
     """A new tensor with the same value, through which gradients flow; to assign into, for instance."""
     return astype_primitive(x, dtype=x.dtype)
@@ -198,7 +208,7 @@ _METHODS: dict[str, Any] = {
     "to_device": _to_device, "reshape": _reshape, "clone": _clone, "view": _view, "permute": _permute,
     "transpose": _transpose, "expand": _expand, "to": _to, "masked_fill": _masked_fill, "numel": _numel,
     "dim": _dim, "cpu": _itself, "contiguous": _itself, "t": _transposed,
-    "ravel": lambda x: manipulation.flatten(x), "unsqueeze": lambda x, axis: manipulation.expand_dims(x, axis),
+    "ravel": _ravel, "unsqueeze": _unsqueeze,
     "float": _cast("float32"), "double": _cast("float64"), "int": _cast("int32"), "long": _cast("int64"),
     "bool": _cast("bool"), "copy": _clone,
 }  # fmt: skip

@@ -9,10 +9,9 @@ public faces.
 from __future__ import annotations
 
 import contextlib
-import functools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +21,6 @@ from .errors import DTypeError, GradientError, ShapeError, located
 from .node import Node, collect, cut_off, is_cut, mode
 from .primitive import Primitive, project, table
 from .tensor import Tensor, Variable, new_tensor, to_array
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class no_grad(contextlib.ContextDecorator):

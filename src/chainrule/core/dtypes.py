@@ -21,7 +21,7 @@ float32, float64 = np.dtype("float32"), np.dtype("float64")
 complex64, complex128 = np.dtype("complex64"), np.dtype("complex128")
 
 SUPPORTED = frozenset(
-    (bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64) + (float32, float64, complex64, complex128)
+    (bool_, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float32, float64, complex64, complex128)
 )
 
 _COMPLEX_OF: dict[np.dtype, np.dtype] = {float32: complex64, float64: complex128}

@@ -91,7 +91,7 @@ def local_derivative(primitive: Primitive, position: int = 0, style: Style = "la
         written.update({t._node: f"y_{i}" if style == "latex" else f"y{i}" for i, t in enumerate(y)})
     else:
         y = symbol(out.shape, out.dtype)
-        written[y._node] = output  # type: ignore[index]
+        written[y._node] = output
     if primitive.partials is not None:
         partial = primitive.partials[position]
         if partial is None:
@@ -108,7 +108,7 @@ def local_derivative(primitive: Primitive, position: int = 0, style: Style = "la
         written.update({t._node: bar.format(f"y_{i}" if style == "latex" else f"y{i}") for i, t in enumerate(g)})
     else:
         g = symbol(out.shape, out.dtype)
-        written[g._node] = bar.format(output)  # type: ignore[index]
+        written[g._node] = bar.format(output)
     result = primitive.vjp(position, g, y, tensors, params)
     if result is None:
         raise ChainruleError(f"{primitive.name} has no derivative by input {position}")

@@ -43,7 +43,8 @@ class Primitive:
         batch: `batch(size, batched, inputs, params)`: the result for inputs that carry a
             leading batch axis where `batched` says so; None to run sample by sample.
         partials: for a pointwise primitive the partial derivatives, one per input.
-        latex, text: notation, as format strings over the operand names x, y, z (or a, b, …).
+        latex, text: notation, as format strings over the operand names x, y, z (or a, b, …), or functions
+            of the static parameters that return one.
         example: specs of the inputs and params of a smallest typical call, for the
             documentation and the tests.
     """
@@ -63,8 +64,8 @@ class Primitive:
         jvp: Callable[..., Any] | None = None,
         batch: Callable[..., Any] | None = None,
         partials: Sequence[Any] | None = None,
-        latex: str | None = None,
-        text: str | None = None,
+        latex: str | Callable[..., str] | None = None,
+        text: str | Callable[..., str] | None = None,
         precedence: int = 4,
         example: tuple[Sequence[Any], dict[str, Any]] | None = None,
         domain: tuple[float, float] = (-3.0, 3.0),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import dtypes
-from .errors import DTypeError, GradientError, ShapeError, TransformError, located
+from .errors import DTypeError, GradientError, ShapeError, located
 from .node import Interpreted, Node, ShapeDtype, leaf, materialise
 
 if TYPE_CHECKING:

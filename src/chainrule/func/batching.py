@@ -99,7 +99,7 @@ def _back(tensor: Tensor, axis: int, size: int, level: int) -> Tensor:
     if not -tensor.ndim <= axis < tensor.ndim:
         raise ShapeError(located(f"vmap: out_dims {axis} is out of range for an output of shape {tensor.shape}"))
     axis %= tensor.ndim
-    order = [a for a in range(1, tensor.ndim)]
+    order = list(range(1, tensor.ndim))
     order.insert(axis, 0)
     return tensor if axis == 0 else permute_dims(tensor, axes=tuple(order))
 

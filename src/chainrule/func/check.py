@@ -153,7 +153,8 @@ def _check(
     raise GradientError(
         located(
             f"check_grad: {what} of output {output}[{_index(place)}] by input {which}[{_index(entry)}] is "
-            f"{got[place]:.8g}, finite differences give {wanted[place]:.8g} ({int(wrong.sum())} of {wrong.size} entries differ)"
+            f"{got[place]:.8g}, finite differences give {wanted[place]:.8g} "
+            f"({int(wrong.sum())} of {wrong.size} entries differ)"
         )
     )
 

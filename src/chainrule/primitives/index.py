@@ -110,7 +110,9 @@ def _index_add_rule(g: Any, *arrays: Any, pattern: Pattern, shape: tuple[int, ..
 index_add = Primitive(
     "index_add", _index_add_value, abstract=_index_add_rule,
     vjps=_indices_first(_index_add_vjp),
-    jvp=lambda tangents, _y, _g, *arrays, **params: None if tangents[0] is None else index_add(tangents[0], *arrays, **params),
+    jvp=lambda tangents, _y, _g, *arrays, **params: (
+        None if tangents[0] is None else index_add(tangents[0], *arrays, **params)
+    ),
     latex=r"\mathrm{{scatter}}({x:0})", text="scatter({x:0})",
     example=([((2, 3), _F), ((2,), np.dtype("int64"))], {"pattern": (("a", 0), ("s", 0, 3, 1)), "shape": (4, 3)}),
 )  # fmt: skip

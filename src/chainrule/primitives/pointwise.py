@@ -257,7 +257,8 @@ real = pointwise(
     arity=1, vjps=(lambda g, _y, _x: astype(g, dtype=_x.dtype),), jvp=lambda tangents, y, _x: real(tangents[0]),
 )  # fmt: skip
 imag = pointwise(
-    "imag", lambda x: np.imag(x).copy(), latex=r"\mathrm{{Im}} {x}", result=real_dtype, arity=1, example=([((3,), np.dtype("complex64"))], {}),
+    "imag", lambda x: np.imag(x).copy(), latex=r"\mathrm{{Im}} {x}", result=real_dtype, arity=1,
+    example=([((3,), np.dtype("complex64"))], {}),
     vjps=(lambda g, _y, _x: g * 1j if _x.dtype.kind == "c" else None,), jvp=lambda tangents, y, _x: imag(tangents[0]),
 )  # fmt: skip
 conj = pointwise(
