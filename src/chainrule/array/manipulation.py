@@ -364,4 +364,6 @@ def pad(x: Tensor, pad_width: Any, /, *, constant_values: float = 0) -> Tensor:
     widths = tuple(shape_of(pair, "pad") for pair in pairs)
     if len(widths) != x.ndim or not all(len(pair) == 2 for pair in widths):
         raise ShapeError(located(f"pad: {pad_width} gives no pair for each of the {x.ndim} axes of shape {x.shape}"))
+    if not widths:
+        return same(x)
     return p.pad(x, widths=widths, value=constant_values)
