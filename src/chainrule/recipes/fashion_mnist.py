@@ -27,7 +27,7 @@ CLASSES = FashionMNIST.classes
 class Settings:
     """What can be chosen about a run."""
 
-    epochs: int = 15
+    epochs: int = 10
     batch_size: int = 64
     lr: float = 1e-3
     seed: int = 0
@@ -91,7 +91,8 @@ def train(run: Run, reporter: Reporter, resume: bool = False, save_every: float 
     model = MLP(ACTIVATIONS[settings.activation].module)
     loader = DataLoader(images, settings.batch_size, shuffle=True)
     optimizer = optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.01)
-    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.epochs * len(loader))
+    steps = settings.epochs * len(loader)
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=settings.lr / 100)
     trainer = Trainer(
         model,
         optimizer,

@@ -248,14 +248,14 @@ def tell(n: Neuron, classes: tuple[str, ...], label: int, activation: str) -> li
     """The steps in words and numbers."""
     terms = [int(k) for k in np.argsort(-np.abs((n.p - n.y) * n.v), kind="stable")]
     rest = sum((n.p - n.y)[k] * n.v[k] for k in terms[3:])
-    slope = ACTIVATIONS[activation].written.format(z=num(n.z), a=num(n.a))
-    loss = -math.log(n.p[label])
+    slope = ACTIVATIONS[activation].written.format(z=num(n.z), a=factor(n.a))
+    loss, dL_da = -math.log(n.p[label]), num(n.dL_da)
     return [
         f"Neuron {n.index} of hidden2 has {len(n.x)} inputs x (the outputs of hidden1), weights w, a bias b, and "
         f"f = {activation}.",
         "",
         "Forward",
-        f"  z = w·x + b = {num(n.w @ n.x)} + {num(n.b)} = {num(n.z)}",
+        f"  z = w·x + b = {num(n.w @ n.x)} + {factor(n.b)} = {num(n.z)}",
         f"  a = f(z) = {activation}({num(n.z)}) = {num(n.a)}",
         "  The output layer computes scores s = V a + c from all neurons' a; p = softmax(s) and",
         f"  L = −ln p({classes[label]}) = −ln {num(n.p[label])} = {num(loss)}",
@@ -263,17 +263,17 @@ def tell(n: Neuron, classes: tuple[str, ...], label: int, activation: str) -> li
         "Backward",
         "  1. ∂L/∂a = Σ_k ∂L/∂s_k · V_k = Σ_k (p_k − y_k) · V_k, where y_k is 1 for the right class, 0 for others",
         *(
-            f"       {'+' if i else '='} ({num(n.p[k])} − {int(n.y[k])}) · {num(n.v[k])}   [{classes[k]}]"
+            f"       {'+' if i else '='} ({num(n.p[k])} − {int(n.y[k])}) · {factor(n.v[k])}   [{classes[k]}]"
             for i, k in enumerate(terms[:3])
         ),
-        f"       + {num(rest)}   [the other {len(classes) - 3} classes]",
-        f"       = {num(n.dL_da)}",
-        f"  2. ∂L/∂z = ∂L/∂a · f′(z) = {num(n.dL_da)} · ({slope}) = {num(n.dL_da)} · {num(n.slope)} = {num(n.dL_dz)}",
+        f"       + {factor(rest)}   [the other {len(classes) - 3} classes]",
+        f"       = {dL_da}",
+        f"  2. ∂L/∂z = ∂L/∂a · f′(z) = {dL_da} · ({slope}) = {dL_da} · {num(n.slope)} = {num(n.dL_dz)}",
         "  3. ∂L/∂W = ∂L/∂z · x, one number for each weight; the largest:",
-        *(f"       ∂L/∂W[{i}] = {num(n.dL_dz)} · {num(n.x[i])} = {num(n.dL_dW[i])}" for i in largest(n.dL_dW)),
+        *(f"       ∂L/∂W[{i}] = {num(n.dL_dz)} · {factor(n.x[i])} = {num(n.dL_dW[i])}" for i in largest(n.dL_dW)),
         f"  4. ∂L/∂b = ∂L/∂z = {num(n.dL_db)}",
         "  5. ∂L/∂x = ∂L/∂z · W, what this neuron hands back to the layer before; the largest:",
-        *(f"       ∂L/∂x[{i}] = {num(n.dL_dz)} · {num(n.w[i])} = {num(n.dL_dx[i])}" for i in largest(n.dL_dx)),
+        *(f"       ∂L/∂x[{i}] = {num(n.dL_dz)} · {factor(n.w[i])} = {num(n.dL_dx[i])}" for i in largest(n.dL_dx)),
         "",
     ]
 
@@ -289,6 +289,10 @@ def largest(values: np.ndarray, count: int = 3) -> list[int]:
 
 
 def num(value: float) -> str:
-    """A number for a line of arithmetic: four decimals, a true minus sign, parentheses where it is negative."""
-    text = f"{abs(value):.4f}"
-    return f"(−{text})" if value < 0 else text
+    """A number for a line of arithmetic: four decimals and a true minus sign."""
+    return f"{value:.4f}".replace("-", "−")
+
+
+def factor(value: float) -> str:
+    """A number after an operator: in parentheses where it is negative."""
+    return f"({num(value)})" if value < 0 else num(value)
