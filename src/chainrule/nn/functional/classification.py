@@ -113,6 +113,8 @@ def _likelihood(
     count = rows.shape[1]
     classes, ignored = checked_classes(logs, target, ignore_index, name)
     chosen = index(rows, positions(rows.shape[0]), classes, pattern=(("a", 0), ("a", 1)))
+    if weight is None and ignored is None and reduction == "mean":
+        return total(chosen) * (-1.0 / chosen.size if chosen.size else float("nan"))
     loss = -chosen
     factor = None if weight is None else index(check_weight(weight, count, name), classes, pattern=(("a", 0),))
     if factor is not None:
