@@ -16,10 +16,12 @@ from ..core.node import ShapeDtype
 from ..core.primitive import Primitive
 from ..core.tensor import Tensor
 from .families import align_batched, broadcast_shapes, match
-from .linalg import adjoint, inv, leading, product, refused, require_square, solve, square_rule, trace
+from .linalg import adjoint, inv, leading, product, require_square, solve, square_rule, trace
 from .pointwise import conj, imag, make_complex, real
 
 _F = np.dtype("float32")
+# NumPy warns in its own name where a determinant overflows or meets NaN; here these are values.
+_quiet = np.errstate(all="ignore")
 
 
 def _products_of_others(s: np.ndarray) -> np.ndarray:
@@ -31,14 +33,14 @@ def _products_of_others(s: np.ndarray) -> np.ndarray:
 
 
 def _svd_with_phase(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    try:
-        u, s, vh = np.linalg.svd(x)
-    except np.linalg.LinAlgError:
-        raise refused(np.linalg.svd, x, "the singular values did not converge") from None
-    phase = np.linalg.det(u) * np.linalg.det(vh)
-    return u.conj().swapaxes(-1, -2), s, vh.conj().swapaxes(-1, -2), phase[..., None, None]
+    """Uᴴ, S, V and det(U) det(Vᴴ); a matrix with NaN or infinity has NaN for the latter."""
+    finite = np.isfinite(x).all((-2, -1), keepdims=True)
+    u, s, vh = np.linalg.svd(np.where(finite, x, np.eye(x.shape[-1], dtype=x.dtype)))
+    phase = (np.linalg.det(u) * np.linalg.det(vh))[..., None, None]
+    return u.conj().swapaxes(-1, -2), s, vh.conj().swapaxes(-1, -2), np.where(finite, phase, np.nan)
 
 
+@_quiet
 def _adjugate_value(x: np.ndarray) -> np.ndarray:
     # adj(U S Vᴴ) = det(U) det(Vᴴ) V adj(S) Uᴴ
     uh, s, v, phase = _svd_with_phase(x)
@@ -54,6 +56,7 @@ adjugate = leading(Primitive(
 ))  # fmt: skip
 
 
+@_quiet
 def _slope_value(x: np.ndarray, h: np.ndarray) -> np.ndarray:
     # Along M a diagonal S has d adj(S)[i, j] = -M[i, j] P[i, j] and d adj(S)[i, i] = Σ_l P[i, l] M[l, l],
     # where P[i, j] is the product of all singular values but the i-th and the j-th.
@@ -107,13 +110,18 @@ adjugate_slope = Primitive(
 )  # fmt: skip
 
 
+@_quiet
+def _det_value(x: np.ndarray) -> np.ndarray:
+    return np.asarray(np.linalg.det(x), dtype=x.dtype)
+
+
 def _det_rule(x: Any) -> ShapeDtype:
     require_square(x)
     return ShapeDtype(tuple(x.shape[:-2]), x.dtype)
 
 
 det = leading(Primitive(
-    "det", lambda x: np.asarray(np.linalg.det(x), dtype=x.dtype), abstract=_det_rule,
+    "det", _det_value, abstract=_det_rule,
     vjps=(lambda g, _y, x: g[..., None, None] * adjoint(adjugate(x)),),
     jvp=lambda tangents, _y, x: trace(product(adjugate(x), tangents[0])),
     latex=r"\det {x}", example=([((3, 3), _F)], {}),
@@ -121,6 +129,7 @@ det = leading(Primitive(
 ))  # fmt: skip
 
 
+@_quiet
 def _slogdet_value(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sign, logarithm = np.linalg.slogdet(x)
     return np.asarray(sign, dtype=x.dtype), np.asarray(logarithm, dtype=real_dtype(x.dtype))

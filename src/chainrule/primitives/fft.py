@@ -26,6 +26,11 @@ OPPOSITE: dict[str, Norm] = {"backward": "forward", "forward": "backward", "orth
 """The norm of the transposed map."""
 
 
+# NumPy warns in its own name about infinity and NaN in the input; here these are values.
+_quiet = np.errstate(all="ignore")
+
+
+@_quiet
 def _fft_value(x: np.ndarray, axes: tuple[int, ...], inverse: bool, norm: Norm) -> np.ndarray:
     transform = np.fft.ifftn if inverse else np.fft.fftn
     return transform(x, axes=axes, norm=norm)
@@ -64,6 +69,7 @@ fft = linear(
 )  # fmt: skip
 
 
+@_quiet
 def _rfft_value(x: np.ndarray, axis: int, norm: Norm) -> np.ndarray:
     return np.fft.rfft(x, axis=axis, norm=norm)
 
@@ -89,6 +95,7 @@ rfft = linear(
 )  # fmt: skip
 
 
+@_quiet
 def _irfft_value(x: np.ndarray, axis: int, n: int, norm: Norm) -> np.ndarray:
     return np.fft.irfft(x, n, axis=axis, norm=norm)
 
