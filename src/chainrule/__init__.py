@@ -27,6 +27,8 @@ from .core.dtypes import (
     uint64,
 )
 from .core.errors import (
+    ArgumentError,
+    AxisError,
     ChainruleError,
     DTypeError,
     GradientError,
