@@ -6,6 +6,7 @@ from typing import Any
 
 from ..core.tensor import Tensor
 from . import functional as F
+from .functional.spatial import sizes
 from .module import Module
 
 
@@ -58,8 +59,10 @@ class AvgPool1d(Module):
         self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:  # fmt: skip
-        self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
-        self.padding, self.ceil_mode, self.count_include_pad = padding, ceil_mode, count_include_pad
+        self.kernel_size = sizes(kernel_size, 1, "AvgPool1d", "kernel_size", least=1)
+        self.stride = self.kernel_size if stride is None else sizes(stride, 1, "AvgPool1d", "stride", least=1)
+        self.padding = sizes(padding, 1, "AvgPool1d", "padding")
+        self.ceil_mode, self.count_include_pad = ceil_mode, count_include_pad
 
     def forward(self, input: Tensor) -> Tensor:
         return F.avg_pool1d(input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)

@@ -119,7 +119,7 @@ class Columns:
     def matrix(self, columns: np.ndarray, groups: int) -> np.ndarray:
         """Columns as one matrix per group: (groups, rows, positions)."""
         rows = self.channels // groups * math.prod(self.kernel)
-        return columns.reshape(groups, rows, columns.size // max(1, groups * rows))
+        return columns.reshape(groups, rows, math.prod(columns.shape[1 + len(self.kernel) :]))
 
     def results(self, flat: np.ndarray, count: int, rows: slice) -> np.ndarray:
         """(channels, positions) as (samples, channels, out…), without the wrapped columns."""
@@ -131,7 +131,7 @@ class Columns:
         part = g[samples, :, rows].swapaxes(0, 1)
         spread = np.zeros((*part.shape[:3], *self.grid[1:]), g.dtype)
         spread[self.valid] = part
-        return spread.reshape(groups, part.shape[0] // groups, spread.size // max(1, part.shape[0]))
+        return spread.reshape(groups, part.shape[0] // groups, math.prod(spread.shape[1:]))
 
 
 def _is_pointwise(kernel: Sizes, stride: Sizes, padding: Pairs) -> bool:
@@ -144,7 +144,7 @@ def conv(
 ) -> np.ndarray:
     """y of `shape` (N, O, out…)."""
     kernel, outputs = w.shape[2:], w.shape[0] // groups
-    weights = w.reshape(groups, outputs, w[0].size if len(w) else 0)
+    weights = w.reshape(groups, outputs, math.prod(w.shape[1:]))
     if _is_pointwise(kernel, stride, padding):
         count, channels, *size = x.shape
         return np.matmul(weights, x.reshape(count, groups, channels // groups, math.prod(size))).reshape(shape)
@@ -205,7 +205,7 @@ def _add_columns(
     kernel = w.shape[3:]
     dx = np.zeros(shape, g.dtype)
     layout = Columns(shape, g.dtype, kernel, g.shape[2:], stride, padding, dilation)
-    weights = w.reshape(groups, w.shape[1], w[0, 0].size if w.size else 0).swapaxes(1, 2)
+    weights = w.reshape(groups, w.shape[1], math.prod(w.shape[2:])).swapaxes(1, 2)
     for samples in layout.sample_blocks():
         count = samples.stop - samples.start
         layout.image[...] = 0

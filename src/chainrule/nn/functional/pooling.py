@@ -71,11 +71,11 @@ def _windows(
                 located(f"{name}: padding {padding} is more than half of the window {kernel} (dilation {dilations})")
             )
         behind = p
-        if ceil_mode and n + 2 * p >= reach:
+        if ceil_mode:
             count = -(-(n + 2 * p - reach) // s) + 1
             if (count - 1) * s >= n + p:  # it would begin in the padding behind
                 count -= 1
-            behind = max(p, (count - 1) * s + reach - n - p)
+            behind = max(p, (count - 1) * s + reach - n - p) if count > 0 else p
         pairs.append((p, behind))
     return {"kernel": kernel, "stride": strides, "padding": tuple(pairs), "dilation": dilations}
 
