@@ -61,6 +61,8 @@ def _check_layout(
 
 
 def _positions(size: Sizes, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes) -> Sizes:
+    if min(kernel) < 1 or min(size) < 1:
+        raise ShapeError(f"an image of size {size} and a kernel of size {kernel} must have a length of 1 or more")
     out = output_size(size, kernel, stride, padding, dilation)
     if min(out) < 1:
         reach = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
