@@ -94,7 +94,7 @@ def _permute(x: Tensor, *axes: Any) -> Tensor:
 
 def _transpose(x: Tensor, *axes: Any) -> Tensor:
     """Two axes exchanged (PyTorch), all axes permuted as given, or reversed for none (NumPy)."""
-    if len(axes) == 2 and x.ndim != 2:
+    if len(axes) == 2:
         return manipulation.swapaxes(x, *axes)
     return manipulation.permute_dims(x, _lengths(axes) if axes else tuple(range(x.ndim))[::-1])
 
