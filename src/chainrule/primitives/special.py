@@ -96,6 +96,8 @@ def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: np.ndar
 def erf(x: np.ndarray) -> np.ndarray:
     """The error function, 2/sqrt(pi) times the integral of exp(-t²) from 0 to x."""
     x = _real_floating(x)
+    if x.dtype == np.float32:
+        return _erf32(x)
     z = np.asarray(x, dtype=np.float64)
     size = np.minimum(np.abs(z), 6.0)
     squared = size * size
@@ -106,3 +108,38 @@ def erf(x: np.ndarray) -> np.ndarray:
     far = np.copysign(np.where(size <= 4, middle, 1 - np.exp(-squared) * tail), z)
     value = np.where(size <= 0.46875, near, far)
     return value.astype(x.dtype)
+
+
+# erf(x) = x P(x²) / Q(x²) for |x| <= 3.92, beyond which it rounds to ±1 in float32: a least-squares
+# fit of relative error 3e-9, within 0.54 units of the last place once rounded.
+_NUMERATOR = (
+    6.70257298516e-06, 4.08827635987e-04, 4.20790083907e-03, 5.56619131454e-02, 1.92573251169e-01, 1.12837916998,
+)  # fmt: skip
+_DENOMINATOR = (
+    2.55292028671e-07, 7.19394879236e-05, 1.41428728349e-03, 1.62497482443e-02, 1.17327455948e-01,
+    5.03997033558e-01, 1.0,
+)  # fmt: skip
+_BLOCK = 8192  # elements whose intermediate results stay in the cache
+
+
+def _erf32(x: np.ndarray) -> np.ndarray:
+    out = np.empty(x.shape, np.float32)
+    flat, result = np.ascontiguousarray(x).reshape(-1), out.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        z = np.clip(flat[start : start + _BLOCK].astype(np.float64), -3.92, 3.92)
+        squared = z * z
+        value = _polynomial(_NUMERATOR, squared)
+        value *= z
+        value /= _polynomial(_DENOMINATOR, squared)
+        result[start : start + _BLOCK] = value
+    return out
+
+
+def _polynomial(coefficients: tuple[float, ...], x: np.ndarray) -> np.ndarray:
+    """Horner's rule in place, highest power first."""
+    value = x * coefficients[0]
+    for c in coefficients[1:-1]:
+        value += c
+        value *= x
+    value += coefficients[-1]
+    return value
