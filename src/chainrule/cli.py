@@ -7,6 +7,7 @@ An error is one message on standard error, without a traceback; CHAINRULE_DEBUG=
 from __future__ import annotations
 
 import functools
+import io
 import json
 import os
 import signal
@@ -37,6 +38,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 
 def main() -> int:
     """Entry point of the command line; the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # ∂ is "?" on a terminal that cannot show it
     try:
         app()
     except SystemExit as exit:

@@ -226,6 +226,12 @@ def test_help_is_everywhere(tmp_path):
     assert call(tmp_path, "--version").stdout.startswith("chainrule 0.")
 
 
+def test_a_terminal_without_unicode_gets_question_marks(finished, tmp_path):
+    run = finished[0] / "runs/fashion-mnist/whole"
+    done = call(tmp_path, "train", "--resume", str(run), PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and "2. ?L/?z = ?L/?a" in done.stdout, done.stderr
+
+
 def test_data_lists_sources_and_needs_no_network(tmp_path):
     done = call(tmp_path, "data", "--json")
     (entry,) = json.loads(done.stdout)

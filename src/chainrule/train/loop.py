@@ -160,7 +160,7 @@ class Trainer:
         return self.validation
 
     def _step(self, x: Tensor, y: Tensor) -> None:
-        if self.step % self._probe_every == 0 or self.step == self.steps - 1:
+        if self.step % self._probe_every == 0:
             with Probe(self.model) as probe:
                 value, gradient, output = self._learn(x, y)
             self._log.append(event="layers", step=self.step, layers=probe.rows)
