@@ -11,10 +11,13 @@ from ..core.errors import DTypeError
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)) without overflow: exp only ever sees a number that is not positive."""
+    """1 / (1 + exp(-x)); where exp overflows, its reciprocal is the correct 0."""
     x = _real_floating(x)
-    small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, small) / (1 + small)
+    y = np.negative(x, out=np.empty_like(x))
+    with np.errstate(over="ignore"):
+        np.exp(y, out=y)
+    y += 1
+    return np.reciprocal(y, out=y)
 
 
 def _real_floating(x: np.ndarray) -> np.ndarray:
