@@ -26,7 +26,6 @@ OPTIMISERS: list[tuple[str, dict[str, Any]]] = [
     ("AdamW", {}),
     ("RMSprop", {}),
     ("Adagrad", {}),
-    ("Muon", {}),
 ]
 
 
@@ -37,8 +36,6 @@ def step_of(library: Any, parameter: Callable[..., Any], name: str, shapes: Any,
     for shape in shapes:
         params.append(parameter(library.asarray(rng.standard_normal(shape).astype(np.float32))))
         params[-1].grad = library.asarray(rng.standard_normal(shape).astype(np.float32))
-    if name == "Muon":
-        params = [p for p in params if p.ndim == 2]
     return getattr(library.optim, name)(params, lr=1e-4, **options).step
 
 
