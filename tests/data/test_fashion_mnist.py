@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from test_idx import encode
+from tests.data.test_idx import encode
 
 from chainrule.data import DataError, FashionMNIST
 from chainrule.data import fashion_mnist as module
