@@ -7,11 +7,11 @@ import threading
 
 import numpy as np
 import pytest
-from tests.data.test_idx import encode
 
 from chainrule.data import DataError, FashionMNIST
 from chainrule.data import fashion_mnist as module
 from chainrule.data.sources import EMBEDDED, RemoteFile, download
+from tests.data.test_idx import encode
 
 
 @pytest.fixture(autouse=True)
