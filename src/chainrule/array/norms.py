@@ -7,6 +7,7 @@ and the result put back by `where`, so that no derivative divides by zero.
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Any
 
 from ..core.dtypes import real_dtype
@@ -44,7 +45,7 @@ def vector_norm(
     x = floating(x, "vector_norm")
     axes = reduced_axes(axis, x.ndim, "vector_norm")
     keepdims = bool(keepdims)
-    if isinstance(ord, bool) or not isinstance(ord, int | float) or math.isnan(ord):
+    if isinstance(ord, bool) or not isinstance(ord, Real) or math.isnan(ord):
         raise OperationError(located(f"vector_norm: ord is a number, inf or -inf, got {ord!r}"))
     if ord == 2:
         return _euclidean(x, axes, keepdims)
