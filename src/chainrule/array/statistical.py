@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -80,24 +81,15 @@ def mean(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
         ShapeError: an axis is out of range or given twice.
     """
     x = floating(x, "mean")
-    axes = reduced_axes(axis, x.ndim, "mean")
-    return reduce.sum(x, axis=axes, keepdims=keepdims) / float(_count(x.shape, axes))
-
-
-def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
-    count = 1
-    for axis in axes:
-        count *= shape[axis]
-    return count
+    return reduce.mean(x, axis=reduced_axes(axis, x.ndim, "mean"), keepdims=keepdims)
 
 
 def _variance(x: Any, axis: Axis, correction: float, keepdims: bool, name: str) -> Tensor:
     x = floating(x, name)
     axes = reduced_axes(axis, x.ndim, name)
-    count = _count(x.shape, axes)
-    deviation = x - reduce.sum(x, axis=axes, keepdims=True) / float(count)
+    deviation = x - reduce.mean(x, axis=axes, keepdims=True)
     squared = real(deviation * conj(deviation)) if x.dtype.kind == "c" else square(deviation)
-    degrees = count - float(correction)
+    degrees = math.prod(x.shape[a] for a in axes) - float(correction)
     return reduce.sum(squared, axis=axes, keepdims=keepdims) / (degrees if degrees > 0 else 0.0)
 
 

@@ -322,6 +322,8 @@ def to_array(data: Any, dtype: Any = None) -> np.ndarray:
         return np.array(data, dtype=wanted)
     try:
         array = np.array(_plain(data))
+        if wanted == dtypes.uint64 and array.dtype.kind == "f":
+            array = _exact(data, array)
     except ValueError as error:
         what = "the nested sequences are ragged" if "inhomogeneous" in str(error) else "the data is no array"
         raise ShapeError(located(f"{what}: {error}")) from error
@@ -360,6 +362,13 @@ def _plain(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_plain(d) for d in data]
     return data._array("tensor()") if isinstance(data, Tensor) else data
+
+
+def _exact(data: Any, read: np.ndarray) -> np.ndarray:
+    # NumPy reads whole numbers of 64 bits beside smaller ones as float64, which rounds them.
+    numbers = np.array(_plain(data), dtype=object)
+    whole = all(isinstance(n, int) and 0 <= n < 2**64 for n in numbers.flat)
+    return numbers.astype(np.uint64) if whole else read
 
 
 def _first_odd(data: Any) -> str:

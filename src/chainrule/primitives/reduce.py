@@ -62,6 +62,32 @@ sum = _batched(
 )  # fmt: skip
 
 
+def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
+    return math.prod(shape[a] for a in axis)
+
+
+def _mean(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> Any:
+    return np.true_divide(x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype), _count(x.shape, axis))
+
+
+def _mean_rule(x: Any, axis: tuple[int, ...], keepdims: bool) -> ShapeDtype:
+    if x.dtype.kind not in "fc":
+        raise DTypeError(f"needs a floating or complex type, got {x.dtype}")
+    return _rule(x, axis, keepdims)
+
+
+def _mean_transpose(g: Tensor, _x: Any, axis: tuple[int, ...], keepdims: bool) -> Tensor:
+    return broadcast_to(_expand(g / float(_count(_x.shape, axis)), _x.shape, axis), shape=_x.shape)
+
+
+mean = _batched(
+    linear(
+        "mean", _mean, abstract=_mean_rule, transpose=_mean_transpose, example=_EXAMPLE,
+        latex=r"\frac{{1}}{{n}} \sum {x}", text="mean({x:0})",
+    )
+)  # fmt: skip
+
+
 def _share(x: Tensor, y: Tensor, axis: tuple[int, ...]) -> Tensor:
     """1/k at each of the k elements that attain the extremum y, 0 elsewhere."""
     # Ties share the gradient evenly, as in PyTorch's amax and in JAX. A NaN is the extremum
