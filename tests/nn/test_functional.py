@@ -11,16 +11,19 @@ import pytest
 import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule.core.errors import ChainruleError, DTypeError, IndexingError, OperationError, ShapeError
+from tests.nn import image_samples
 from tests.nn.samples import CASES, RANDOM, Case, call, label
 
 # One sample of each function and kind of arguments: reductions other than the mean add no derivative of their own.
 DERIVED = [c for c in CASES if c.inputs and c.inputs[0].size and c.options.get("reduction", "mean") != "sum"]
+# Tested in test_images.py.
+IMAGES = {case[0] for case in image_samples.functions()}
 # Their derivatives are those of another function than the value's, on purpose.
 SURROGATE = {"gaussian_nll_loss", "embedding"}
 
 
 def test_every_function_has_a_sample() -> None:
-    missing = set(F.__all__) - {case.name for case in CASES} - RANDOM
+    missing = set(F.__all__) - {case.name for case in CASES} - RANDOM - IMAGES
     assert not missing, f"no sample of {sorted(missing)} in tests/nn/samples.py"
 
 

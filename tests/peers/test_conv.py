@@ -15,8 +15,8 @@ import chainrule as cr
 import chainrule.nn.functional as F
 from chainrule import nn
 from chainrule.core.errors import ChainruleError
+from tests.nn.image_samples import Case, functions, layers, x
 from tests.peers.agreement import agree, noise
-from tests.peers.spatial_cases import Case, functions, layers, x
 
 FUNCTIONS, LAYERS = list(functions()), list(layers())
 

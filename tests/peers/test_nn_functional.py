@@ -12,9 +12,12 @@ import pytest
 import torch
 
 import chainrule.nn.functional as F
+from tests.nn import image_samples
 from tests.nn.samples import CASES, RANDOM, Case, call, label
 from tests.peers.agreement import agree
 
+# Compared in test_conv.py.
+IMAGES = {case[0] for case in image_samples.functions()}
 # PyTorch computes these with float32 constants (1/6, 1/alpha) even in float64.
 ROUGH = {"hardsigmoid", "celu"}
 # One derivative only: PyTorch has no second one, or none that is differentiable.
@@ -22,7 +25,7 @@ FIRST_ORDER = {"hardsigmoid", "multi_margin_loss", "multilabel_margin_loss", "em
 
 
 def test_every_function_is_compared() -> None:
-    missing = set(F.__all__) - {case.name for case in CASES} - RANDOM
+    missing = set(F.__all__) - {case.name for case in CASES} - RANDOM - IMAGES
     assert not missing, f"no comparison with PyTorch for {sorted(missing)}"
 
 

@@ -14,6 +14,7 @@ import torch
 
 import chainrule as cr
 from chainrule import nn
+from tests.nn import image_samples
 from tests.peers.agreement import agree, noise
 
 D = np.float64
@@ -148,6 +149,8 @@ def losses() -> list[Case]:
 
 
 CASES = [*activations(), *layers(), *losses()]
+# Compared in test_conv.py.
+IMAGES = {case[0] for case in image_samples.layers()}
 # Containers and the bases of layers: tests/nn/test_module.py and test_containers.py.
 ELSEWHERE = {
     "Buffer", "Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential", "StateDictError",
@@ -183,7 +186,7 @@ def label(case: Case) -> str:
 
 
 def test_every_layer_is_compared() -> None:
-    missing = set(nn.__all__) - {case.name for case in CASES} - ELSEWHERE
+    missing = set(nn.__all__) - {case.name for case in CASES} - ELSEWHERE - IMAGES
     assert not missing, f"no comparison with PyTorch for {sorted(missing)}"
 
 

@@ -147,7 +147,8 @@ def conv(
     weights = w.reshape(groups, outputs, math.prod(w.shape[1:]))
     if _is_pointwise(kernel, stride, padding):
         count, channels, *size = x.shape
-        return np.matmul(weights, x.reshape(count, groups, channels // groups, math.prod(size))).reshape(shape)
+        pixels = np.ascontiguousarray(x).reshape(count, groups, channels // groups, math.prod(size))
+        return np.matmul(weights, pixels).reshape(shape)
     y = np.empty(shape, x.dtype)
     layout = Columns(x.shape, x.dtype, kernel, shape[2:], stride, padding, dilation)
     for samples, rows, columns in layout.blocks(x):
@@ -183,7 +184,8 @@ def conv_transpose(
     by_group = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     if _is_pointwise(kernel, stride, padding):
         count, channels, *_ = g.shape
-        flat = g.reshape(count, groups, channels // groups, math.prod(size))
+        # A cotangent that was broadcast has strides of 0, with which BLAS cannot work.
+        flat = np.ascontiguousarray(g).reshape(count, groups, channels // groups, math.prod(size))
         return np.matmul(by_group.reshape(*by_group.shape[:3]).swapaxes(1, 2), flat).reshape(shape)
     if all(s == 1 for s in stride) and w.shape[0] < 4 * shape[1]:
         # A convolution with the flipped kernel: copying the columns of g is cheaper than adding up

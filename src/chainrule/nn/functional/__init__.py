@@ -63,7 +63,7 @@ from .pooling import (
     max_pool3d,
 )
 from .regression import gaussian_nll_loss, huber_loss, l1_loss, mse_loss, poisson_nll_loss, smooth_l1_loss
-from .resampling import interpolate, pixel_shuffle, pixel_unshuffle, upsample
+from .resampling import interpolate, pixel_shuffle, pixel_unshuffle
 from .sparse import embedding, one_hot
 
 __all__ = [
@@ -156,5 +156,4 @@ __all__ = [
     "triplet_margin_loss",
     "triplet_margin_with_distance_loss",
     "unfold",
-    "upsample",
 ]

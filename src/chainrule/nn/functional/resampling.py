@@ -64,13 +64,6 @@ def interpolate(
     return x
 
 
-def upsample(
-    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: Any = None
-) -> Tensor:
-    """The older name of `interpolate`."""
-    return interpolate(input, size, scale_factor, mode, align_corners)
-
-
 def _check_mode(x: Tensor, mode: str, align_corners: bool | None, antialias: bool) -> None:
     if mode not in _MODES:
         raise OperationError(located(f"interpolate: mode is one of {', '.join(_MODES)}; got {mode!r}"))
