@@ -128,12 +128,12 @@ def test_nothing_that_requires_a_gradient() -> None:
         optimiser.step()
 
 
-def test_a_gradient_of_another_type() -> None:
+def test_a_gradient_of_another_type_or_shape() -> None:
     w = weight(name="w")
-    optimiser = optim.SGD([w])
-    w.grad = cr.Tensor(np.ones((2, 2)))
-    with pytest.raises(TypeError, match="parameter w is float32, its gradient float64"):
-        optimiser.step()
+    with pytest.raises(TypeError, match="float64"):
+        w.grad = cr.Tensor(np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"\(3,\)"):
+        w.grad = cr.Tensor(np.ones(3, np.float32))
 
 
 def saved_adam() -> tuple[Any, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.tensor import Tensor
-from .storage import BLOCK, Flat, joined
+from .storage import BLOCK, Flat, joined, value_of
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -21,13 +22,13 @@ class Bundle:
     Small parameters form one vector; a large one is a bundle of its own, updated in blocks.
     """
 
-    __slots__ = ("_cells", "_entries", "_names", "_params", "_scalars", "_shared")
+    __slots__ = ("_cells", "_names", "_params", "_scalars", "_shared", "_states", "_variables")
 
     def __init__(self, optimiser: Optimizer, params: Sequence[Tensor], names: Sequence[str]) -> None:
-        states = [optimiser.state[p] for p in params]
+        states = self._states = [optimiser.state[p] for p in params]
+        self._variables = [variable for state in states for variable in state.values()]
         self._params = params
         self._names = tuple(names)
-        self._entries = [(state, tuple(state.values())) for state in states]
         self._scalars = {n: [s[n] for s in states] for n in names if n in optimiser.scalars}
         self._cells = [Flat(params)] + [Flat([s[n] for s in states]) for n in names if n not in self._scalars]
         self._shared: dict[str, np.ndarray] = {}
@@ -42,12 +43,16 @@ class Bundle:
 
     def fits(self, optimiser: Optimizer, names: tuple[str, ...]) -> bool:
         """Whether these are still the parameters' states, and all of them at the same step."""
-        if names != self._names:
-            return False
-        for p, (state, variables) in zip(self._params, self._entries, strict=True):
-            if optimiser.state.get(p) is not state or not all(map(operator.is_, state.values(), variables)):
-                return False
-        return all(v._value is self._shared[name] for name, cells in self._scalars.items() for v in cells)
+        same = operator.is_
+        return (
+            names == self._names
+            and all(map(same, map(optimiser.state.get, self._params), self._states))
+            and all(map(same, chain.from_iterable(map(dict.values, self._states)), self._variables))
+            and all(
+                all(map(same, map(value_of, cells), repeat(self._shared[name])))
+                for name, cells in self._scalars.items()
+            )
+        )
 
     def update(self, optimiser: Optimizer, options: dict[str, Any]) -> None:
         """Apply the optimiser's rule once."""

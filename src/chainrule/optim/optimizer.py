@@ -188,7 +188,6 @@ class Optimizer:
 
         Raises:
             GradientError: no parameter has a gradient and none can ever get one.
-            DTypeError: a gradient has another data type than its parameter.
             OperationError: a learning rate is NaN or infinite.
         """
         loss = None
@@ -221,23 +220,11 @@ class Optimizer:
             if not math.isfinite(rate):
                 raise OperationError(self._message(f"the learning rate of group {index} is {rate}"))
             options["lr"] = rate
-        if not self._are_arrays(group, params):
+        if not all(type(t._value) is _ndarray for p in params for t in (p, p._grad)):  # type: ignore[union-attr]
             self._update_tensors(group, params, options)
             return
         for bundle in self._bundles_of(index, params):
             bundle.update(self, options)
-
-    def _are_arrays(self, group: dict[str, Any], params: list[Tensor]) -> bool:
-        """Whether parameters and gradients have values now, and are not those of a trace."""
-        arrays = True
-        for p in params:
-            value, g = p._value, p._grad._value  # type: ignore[union-attr]
-            if g.dtype != value.dtype:
-                name = _name(p, group["params"].index(p), group)
-                raise DTypeError(self._message(f"{name} is {p.dtype}, its gradient {g.dtype}"))
-            if type(value) is not _ndarray or type(g) is not _ndarray:
-                arrays = False
-        return arrays
 
     def _bundles_of(self, index: int, params: list[Tensor]) -> list[Bundle]:
         """The parameters of a group in the bundles of the last step, or in new ones where that does not fit."""

@@ -21,7 +21,7 @@ BLOCK = 1 << 17
 """Elements that a rule is applied to at once: its temporaries stay in the cache."""
 
 _count = getattr(sys, "getrefcount", None)
-_value_of = operator.attrgetter("_value")
+value_of = operator.attrgetter("_value")
 _node_of = operator.attrgetter("_node")
 
 
@@ -60,7 +60,7 @@ class Flat:
         """Whether the variables still have the values that they were given here."""
         return (
             len(self._views) > 0
-            and all(map(operator.is_, map(_value_of, self.variables), self._views))
+            and all(map(operator.is_, map(value_of, self.variables), self._views))
             and all(map(operator.is_, map(_node_of, self.variables), self._leaves))
         )
 
