@@ -31,6 +31,14 @@ def test_python_numbers_take_the_default_types() -> None:
             assert cr.full((2,), data).dtype == dtype
 
 
+def test_whole_numbers_of_64_bits_beside_smaller_ones_are_exact() -> None:
+    numbers = [2**64 - 1, 0, 2**63 + 1]
+    assert cr.tensor(numbers, dtype=cr.uint64).tolist() == numbers
+    assert cr.asarray([2**63 - 1, -(2**63)]).tolist() == [2**63 - 1, -(2**63)]
+    with pytest.raises(cr.DTypeError, match="uint64 holds"):
+        cr.tensor([2**64 - 1, -1], dtype=cr.uint64)
+
+
 def test_the_default_floating_type_reaches_every_function_that_makes_floats() -> None:
     cr.set_default_dtype(cr.float64)
     try:

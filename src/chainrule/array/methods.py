@@ -162,23 +162,11 @@ def _cast(name: str) -> Callable[[Tensor], Tensor]:
     return cast
 
 
-def _of_axis(function: Any, *options: str) -> Any:
+def _of_axis(function: Any) -> Any:
     """A method whose first argument, `axis`, may be given by place, as in NumPy and PyTorch."""
-    name = function.__name__
 
     def method(x: Tensor, axis: Any = None, **kwargs: Any) -> Any:
         return function(x, axis=axis, **kwargs)
-
-    method.__doc__ = function.__doc__
-    method.__name__ = name
-    return method
-
-
-def _same(function: Any) -> Any:
-    """A method that takes what the function takes behind x."""
-
-    def method(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return function(x, *args, **kwargs)
 
     method.__doc__, method.__name__ = function.__doc__, function.__name__
     return method
@@ -217,7 +205,8 @@ _METHODS: dict[str, Any] = {
 def install() -> None:
     """Give `Tensor` its methods."""
     for function in _FUNCTIONS:
-        setattr(Tensor, function.__name__, _same(function))
+        # x.exp() is exp(x): the tensor is the function's first argument.
+        setattr(Tensor, function.__name__, function)
     for function in _REDUCTIONS:
         setattr(Tensor, function.__name__, _of_axis(function))
     for name, method in _METHODS.items():
