@@ -36,13 +36,13 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
-def main() -> int:
-    """Entry point of the command line; the exit code."""
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command with `arguments` (those of the process if left out); the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # ∂ is "?" on a terminal that cannot show it
     try:
-        app()
+        app(arguments)
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else 1
     return 0
