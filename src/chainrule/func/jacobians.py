@@ -10,6 +10,7 @@ import numpy as np
 
 from ..core.errors import DTypeError, located
 from ..core.tensor import Tensor, new_tensor
+from ..core.tree import leaves, rebuild, tree_map
 from ..primitives.shape import permute_dims, reshape
 from .batching import vmap
 from .forward_mode import jvp
@@ -28,13 +29,17 @@ def _single(tree: Any, name: str) -> Tensor:
 
 
 def _by_argument(
-    function: Callable[..., Any], argnums: Argnums, one: Callable[[Callable[..., Any], Tensor], Tensor]
+    function: Callable[..., Any], argnums: Argnums, one: Callable[[Callable[..., Any], Tensor], Any]
 ) -> Any:
-    """Apply `one(f of that argument alone, argument)` for each argument in `argnums`."""
+    """Apply `one(f of that argument alone, argument)` for each argument in `argnums`.
+
+    The result has the structure of the function's output; for a tuple of arguments each
+    tensor in it is replaced by the tuple of its Jacobians.
+    """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        def jacobian(position: int) -> Tensor:
+        def jacobian(position: int) -> Any:
             def partial(value: Tensor) -> Any:
                 full = list(args)
                 full[position] = value
@@ -44,33 +49,48 @@ def _by_argument(
 
         if isinstance(argnums, int):
             return jacobian(argnums)
-        return tuple(jacobian(position) for position in argnums)
+        each = [jacobian(position) for position in argnums]
+        return rebuild(each[0], list(zip(*map(leaves, each), strict=True)))
 
     return wrapped
 
 
 def jacrev(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
-    """The Jacobian by reverse mode, of shape (*output shape, *input shape): one vjp per output element."""
+    """The Jacobian by reverse mode, of shape (*output shape, *input shape): one vjp per output element.
 
-    def one(f: Callable[..., Any], x: Tensor) -> Tensor:
-        y, pull = vjp(f, x)
-        rows = vmap(pull)(_basis(_single(y, "jacrev")))
-        return reshape(rows, shape=(*y.shape, *x.shape))
+    For a function that returns a container, a container of Jacobians; for a tuple of
+    `argnums`, a tuple in place of each.
+    """
+
+    def one(f: Callable[..., Any], x: Tensor) -> Any:
+        out, pull = vjp(f, x)
+        outputs = leaves(out)
+
+        def rows(chosen: int) -> Tensor:
+            def row(direction: Tensor) -> Tensor:
+                zeros = [new_tensor(np.zeros(y.shape, y.dtype), None) for y in outputs]
+                return pull(rebuild(out, [*zeros[:chosen], direction, *zeros[chosen + 1 :]]))  # type: ignore[no-any-return]
+
+            y = outputs[chosen]
+            return reshape(vmap(row)(_basis(y)), shape=(*y.shape, *x.shape))
+
+        return rebuild(out, [rows(chosen) for chosen in range(len(outputs))])
 
     return _by_argument(function, argnums, one)
 
 
 def jacfwd(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]:
-    """The Jacobian by forward mode, of shape (*output shape, *input shape): one jvp per input element."""
+    """The Jacobian by forward mode, of shape (*output shape, *input shape): one jvp per input element.
 
-    def one(f: Callable[..., Any], x: Tensor) -> Tensor:
-        def push(direction: Tensor) -> Tensor:
-            return _single(jvp(f, (x,), (direction,))[1], "jacfwd")
+    Containers and tuples of `argnums` as for `jacrev`.
+    """
 
-        columns = vmap(push)(_basis(x))
-        rank = columns.ndim - 1
-        last = permute_dims(columns, axes=(*range(1, rank + 1), 0))
-        return reshape(last, shape=(*last.shape[:-1], *x.shape))
+    def one(f: Callable[..., Any], x: Tensor) -> Any:
+        def last(columns: Tensor) -> Tensor:
+            moved = permute_dims(columns, axes=(*range(1, columns.ndim), 0))
+            return reshape(moved, shape=(*moved.shape[:-1], *x.shape))
+
+        return tree_map(last, vmap(lambda direction: jvp(f, (x,), (direction,))[1])(_basis(x)))
 
     return _by_argument(function, argnums, one)
 
