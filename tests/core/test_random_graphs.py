@@ -160,8 +160,8 @@ PROGRAMS = st.builds(
         st.builds(
             Step, st.sampled_from(sorted(STEPS)), st.integers(0, 11), st.integers(0, 11), st.integers(0, 1 << 10)
         ),
-        min_size=1,
-        max_size=9,
+        min_size=3,
+        max_size=10,
     ).map(tuple),
 )
 QUICK = settings(max_examples=120, deadline=None, derandomize=True, database=None)

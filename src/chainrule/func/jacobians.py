@@ -69,7 +69,7 @@ def jacrev(function: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., 
         def rows(chosen: int) -> Tensor:
             def row(direction: Tensor) -> Tensor:
                 zeros = [new_tensor(np.zeros(y.shape, y.dtype), None) for y in outputs]
-                return pull(rebuild(out, [*zeros[:chosen], direction, *zeros[chosen + 1 :]]))  # type: ignore[no-any-return]
+                return pull(rebuild(out, [*zeros[:chosen], direction, *zeros[chosen + 1 :]]))
 
             y = outputs[chosen]
             return reshape(vmap(row)(_basis(y)), shape=(*y.shape, *x.shape))
