@@ -8,9 +8,10 @@ public faces.
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import inspect
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,14 @@ from .primitive import Primitive, project, table
 from .tensor import Tensor, Variable, new_tensor, to_array
 
 
-class no_grad(contextlib.ContextDecorator):
-    """Compute without recording: as a context manager or a decorator."""
+class no_grad:
+    """Compute without recording: as a context manager, or as a decorator of functions and generators."""
 
     _grad, _notes = False, True
 
-    def _recreate_cm(self) -> no_grad:
-        # A decorated function may run in several threads at once, each with its own modes to restore.
-        return type(self)()
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        made = super().__new__(cls)
+        return made if function is None else made(function)
 
     def __enter__(self) -> None:
         stack = self.__dict__.setdefault("_entered", [])
@@ -39,6 +40,32 @@ class no_grad(contextlib.ContextDecorator):
 
     def __exit__(self, *exc: object) -> None:
         mode.grad, mode.notes_cuts = self._entered.pop()  # type: ignore[attr-defined]
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        # A block of its own for every call: calls in several threads have different modes to restore.
+        block = type(self)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with block():
+                return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            # Between two items the consumer runs, with the consumer's modes.
+            with block():
+                items = function(*args, **kwargs)
+            try:
+                while True:
+                    with block():
+                        item = next(items, items)
+                    if item is items:
+                        return
+                    yield item
+            finally:
+                items.close()
+
+        return generate if inspect.isgeneratorfunction(function) else call
 
 
 class enable_grad(no_grad):
