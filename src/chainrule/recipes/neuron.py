@@ -153,8 +153,8 @@ def walk_through(
         f"Test image {number} is: {classes[label]}. The network says: {likeliest(neuron.p, classes)}.",
         *tell(neuron, classes, label, activation),
         table,
-        f"Over all {2 * len(neuron.x) + 3} derivatives, by hand and chainrule differ by {worst[0]:.0e} at most,",
-        f"by hand and finite differences by {worst[1]:.0e} (relative to the largest entry of each gradient).",
+        f"Over all {2 * len(neuron.x) + 3} derivatives, by hand and chainrule {agreement(worst[0])},",
+        f"by hand and finite differences {agreement(worst[1])} (relative to the largest entry of each gradient).",
     ]
     return Walk("\n".join(lines), checks, *worst)
 
@@ -276,6 +276,11 @@ def tell(n: Neuron, classes: tuple[str, ...], label: int, activation: str) -> li
         *(f"       ∂L/∂x[{i}] = {num(n.dL_dz)} · {factor(n.w[i])} = {num(n.dL_dx[i])}" for i in largest(n.dL_dx)),
         "",
     ]
+
+
+def agreement(worst: float) -> str:
+    """How far two columns are apart, in words."""
+    return f"differ by {worst:.0e} at most" if worst else "agree to the last bit"
 
 
 def likeliest(p: np.ndarray, classes: tuple[str, ...]) -> str:
