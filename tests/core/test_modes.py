@@ -204,3 +204,30 @@ def test_variables_stay_usable_after_assign_under_no_grad() -> None:
     assert w.requires_grad and w.is_leaf
     total(w * w).backward()
     assert w.grad.tolist() == [1.0, 1.0]
+
+
+def test_a_decorated_generator_computes_without_gradients_and_its_consumer_with_them() -> None:
+    x = leaf(1.0)
+
+    @cr.no_grad()
+    def values() -> Any:
+        for factor in range(3):
+            yield x * factor, cr.is_grad_enabled()
+
+    for y, inside in values():
+        assert not inside and not y.requires_grad
+        assert cr.is_grad_enabled()
+    assert len(list(values())) == 3
+    for _ in values():
+        break
+    assert cr.is_grad_enabled()
+
+
+def test_the_decorator_works_without_parentheses() -> None:
+    @cr.no_grad
+    def f(x: Tensor) -> Tensor:
+        """Doubles."""
+        return x * 2
+
+    assert not f(leaf(1.0)).requires_grad
+    assert (f.__name__, f.__doc__) == ("f", "Doubles.")
