@@ -12,7 +12,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,15 +23,17 @@ from .node import Node, collect, cut_off, is_cut, mode
 from .primitive import Primitive, project, table
 from .tensor import Tensor, Variable, new_tensor, to_array
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 class no_grad:
     """Compute without recording: as a context manager, or as a decorator of functions and generators."""
 
     _grad, _notes = False, True
 
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+    def __new__(cls, function: Callable[..., Any] | None = None) -> no_grad:
         made = super().__new__(cls)
-        return made if function is None else made(function)
+        return made if function is None else made(function)  # type: ignore[return-value]
 
     def __enter__(self) -> None:
         stack = self.__dict__.setdefault("_entered", [])
@@ -41,7 +43,7 @@ class no_grad:
     def __exit__(self, *exc: object) -> None:
         mode.grad, mode.notes_cuts = self._entered.pop()  # type: ignore[attr-defined]
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, function: F) -> F:
         # A block of its own for every call: calls in several threads have different modes to restore.
         block = type(self)
 
@@ -65,7 +67,7 @@ class no_grad:
             finally:
                 items.close()
 
-        return generate if inspect.isgeneratorfunction(function) else call
+        return generate if inspect.isgeneratorfunction(function) else call  # type: ignore[return-value]
 
 
 class enable_grad(no_grad):
