@@ -58,3 +58,11 @@ def test_a_full_disk_is_reported(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="No space left"):
         log.sync()
     log.close()
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path):
+    log = MetricsLog(tmp_path / "m")
+    with pytest.raises(OutputError, match="another process"):
+        MetricsLog(tmp_path / "m")
+    log.close()
+    MetricsLog(tmp_path / "m").close()

@@ -35,9 +35,8 @@ FILES = (
     RemoteFile("t10k-labels-idx1-ubyte.gz", 10_008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
 )
 ADDRESSES = (
-    "https://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
     "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
 )
 _LIMIT = 70_000 * 28 * 28  # bytes: no file of the set or of a subset is larger
 

@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .files import OutputError, writing
 
@@ -26,7 +26,7 @@ class MetricsLog:
             complete line.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or another process has it open here.
     """
 
     def __init__(self, path: Path, length: int | None = None) -> None:
@@ -34,6 +34,7 @@ class MetricsLog:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "a+b")  # noqa: SIM115 (closed by close)
+            _lock(self._file, path)
             keep = self._complete_lines()
             if length is not None:
                 keep = min(keep, length)
@@ -64,6 +65,21 @@ class MetricsLog:
             self._file.close()
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Hold the file until it is closed or the process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise OutputError(f"{path.parent}: another process is training in this folder") from None
+    except OSError:
+        pass  # a file system without locks
 
 
 def read_metrics(path: Path, event: str | None = None) -> list[dict[str, Any]]:
