@@ -182,6 +182,7 @@ PEERS: dict[str, Callable[..., Any]] = {
     "index_add": _index_add,
     "index_set": _index_set,
     "sum": _reduction(torch.sum),
+    "mean": _reduction(torch.mean),
     "max": _reduction(torch.amax),
     "min": _reduction(torch.amin),
     "argmax": _reduction(torch.argmax),
