@@ -72,6 +72,9 @@ def evaluate(
 class Trainer:
     """Train a model; every run can be stopped, killed and continued bit for bit.
 
+    The same bits need the same machine and number of BLAS threads: matrix products are
+    summed in another order by other numbers of threads.
+
     Args:
         model, optimizer: what is trained and how.
         loader: batches (input, target); its order is part of the checkpoints.
