@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from .primitives import pointwise as p
 from .primitives.index import index
 from .primitives.random import blocks, random_bits
 from .primitives.shape import reshape
+
+
+_drawing = threading.Lock()
 
 
 class Generator:
@@ -41,8 +45,9 @@ class Generator:
 
     def bits(self, shape: tuple[int, ...]) -> Tensor:
         """Uniform random uint32 of `shape`; advances the counter by the blocks used."""
-        drawn = random_bits(self.state, shape=shape)
-        self.state.assign(self.state + np.array([0, blocks(shape)], np.uint64))
+        with _drawing:  # two threads must not read the same counter
+            drawn = random_bits(self.state, shape=shape)
+            self.state.assign(self.state + np.array([0, blocks(shape)], np.uint64))
         return drawn
 
 
