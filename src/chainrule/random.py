@@ -23,7 +23,6 @@ from .primitives.index import index
 from .primitives.random import blocks, random_bits
 from .primitives.shape import reshape
 
-
 _drawing = threading.Lock()
 
 
