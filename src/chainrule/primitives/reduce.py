@@ -67,7 +67,8 @@ def _count(shape: tuple[int, ...], axis: tuple[int, ...]) -> int:
 
 
 def _mean(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> Any:
-    return np.true_divide(np.add.reduce(x, axis=axis, keepdims=keepdims, dtype=x.dtype), _count(x.shape, axis))
+    add: Any = np.add  # NumPy's stubs know literal values of keepdims only
+    return np.true_divide(add.reduce(x, axis=axis, keepdims=keepdims, dtype=x.dtype), _count(x.shape, axis))
 
 
 def _mean_rule(x: Any, axis: tuple[int, ...], keepdims: bool) -> ShapeDtype:
