@@ -47,13 +47,13 @@ def training_step(library: ModuleType, sizes: tuple[int, ...], activation: str, 
     return step
 
 
-def steps(rounds: int) -> list[Comparison]:
-    """Training steps of a tiny and of a small MLP."""
+def steps(rounds: int, threads: int) -> list[Comparison]:
+    """Training steps of a tiny and of a small MLP; PyTorch may use `threads` threads."""
     import torch
 
     import chainrule
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(threads)
     results = []
     for sizes, activation, optimiser, batch, target in (
         ((4, 64, 64, 2), "Tanh", "SGD", 32, 1.0),
@@ -88,9 +88,10 @@ def main() -> None:
     """Measure everything, print a table, and write JSON where asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=100, help="turns per training step")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="PyTorch's threads; as many as cores")
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
-    results = [*steps(options.rounds), imports(20)]
+    results = [*steps(options.rounds, options.threads), imports(20)]
     facts = machine("numpy", "torch")
     print(markdown(results, facts))
     if options.json:

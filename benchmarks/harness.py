@@ -28,6 +28,8 @@ class Comparison:
         seconds: per candidate the median time of one call.
         ratio: the first candidate's time over that of the second: median over the rounds.
         low, high: the tenth and the ninetieth percentile of that ratio.
+        undisturbed: the ratio of the two candidates' tenth percentiles: what remains of the
+            comparison where other programs take turns on the processor.
         rounds: how many rounds were measured.
         target: the ratio aimed for; None where there is none.
     """
@@ -37,6 +39,7 @@ class Comparison:
     ratio: float
     low: float
     high: float
+    undisturbed: float
     rounds: int
     target: float | None = None
 
@@ -79,8 +82,11 @@ def summarise(task: str, times: Mapping[str, list[float]], target: float | None 
     first, second = list(times.values())[:2]
     ratios = [a / b for a, b in zip(first, second, strict=True)]
     tenths = statistics.quantiles(ratios, n=10)
+    mine, theirs = (statistics.quantiles(values, n=10)[0] for values in (first, second))
     medians = {name: statistics.median(values) for name, values in times.items()}
-    return Comparison(task, medians, statistics.median(ratios), tenths[0], tenths[-1], len(ratios), target)
+    return Comparison(
+        task, medians, statistics.median(ratios), tenths[0], tenths[-1], mine / theirs, len(ratios), target
+    )
 
 
 def _warm(run: Callable[[], object], seconds: float) -> float:
@@ -129,13 +135,14 @@ def _processor() -> tuple[str, set[str]]:
 def markdown(comparisons: list[Comparison], facts: Mapping[str, str]) -> str:
     """A table of the results under a line that says where they come from."""
     names = list(dict.fromkeys(name for c in comparisons for name in c.seconds))
-    head = ["task", *names, "ratio", "10 % to 90 %", "target"]
+    head = ["task", *names, "ratio", "10 % to 90 %", "undisturbed", "target"]
     rows = [
         [
             c.task,
             *(_readable(c.seconds.get(n)) for n in names),
             f"{c.ratio:.2f}",
             f"{c.low:.2f} to {c.high:.2f}",
+            f"{c.undisturbed:.2f}",
             _aim(c),
         ]
         for c in comparisons
