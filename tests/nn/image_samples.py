@@ -73,6 +73,9 @@ def pools() -> Iterator[Case]:
         for output in (1, 3, (7, 3, 2)[:rank]):
             yield f"adaptive_avg_pool{rank}d", (image,), (output,), {}
             yield f"adaptive_max_pool{rank}d", (image,), (output,), {}
+        yield f"adaptive_max_pool{rank}d", (x(1, *(5, 3, 2)[:rank]),), (2,), {}
+        for kind in ("max", "avg"):
+            yield f"{kind}_pool{rank}d", (x(1, *(5, 3, 3)[:rank]),), (2, 1), {}
     for options in (
         {"stride": (2, 1), "padding": (1, 0)},
         {"stride": 3, "padding": 1, "ceil_mode": True},
