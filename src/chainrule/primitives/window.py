@@ -27,7 +27,7 @@ Sizes = tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
 Slices = tuple[slice, ...]
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 19
 """Images are taken in chunks of about this size, so that all taps find them in the cache."""
 
 
