@@ -205,12 +205,13 @@ def test_a_disk_that_refuses_the_checkpoint_is_reported(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_anew(finished, inside, tmp_path):
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(finished, tmp_path):
     run = tmp_path / "runs/fashion-mnist/early"
     run.mkdir(parents=True)
     whole = finished[0] / "runs/fashion-mnist/whole"
     (run / "run.json").write_bytes((whole / "run.json").read_bytes())
-    assert inside("train", "--resume", str(run)).returncode == 0
+    # A process of its own, like the first: the last bits depend on the number of BLAS threads.
+    assert call(tmp_path, "train", "--resume", str(run)).returncode == 0
     assert all(map(same, state_of(run), state_of(whole)))
 
 
