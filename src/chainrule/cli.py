@@ -6,22 +6,24 @@ An error is one message on standard error, without a traceback; CHAINRULE_DEBUG=
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from . import __version__
 from .core.errors import ChainruleError
 from .recipes import RECIPES, UnknownName, find_recipe, require_known
+from .recipes.settings import CommonSettings, Settings
 
 app = typer.Typer(
     name="chainrule",
@@ -41,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # ∂ is "?" on a terminal that cannot show it
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command = next(c for c in app.registered_commands if c.name == "train")
+    command.callback = _with_settings(train, [a for a in arguments if a in RECIPES])
     try:
         app(arguments)
     except SystemExit as exit:
@@ -104,7 +109,46 @@ def options(
     """Train networks, get data, and learn how backpropagation works."""
 
 
-@app.command(no_args_is_help=True)
+def _with_settings(command: Callable[..., Any], recipes: list[str]) -> Callable[..., Any]:
+    """`train` with the settings of the recipes that were named as options besides its own."""
+    kinds = [find_recipe(name).Settings for name in recipes] or [CommonSettings]
+    added = {f.name: _option(f, kind) for kind in reversed(kinds) for f in dataclasses.fields(kind)}
+    hints = get_type_hints(command, include_extras=True)
+    hints = {name: hint for name, hint in hints.items() if name not in ("settings", "return")} | added
+    defaults = {name: p.default for name, p in inspect.signature(command).parameters.items()}
+
+    @functools.wraps(command)
+    def run(**values: Any) -> Any:
+        given = {name: values.pop(name) for name in added}
+        return command(settings={name: value for name, value in given.items() if value is not None}, **values)
+
+    run.__annotations__ = hints
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=hint)
+            for name, hint in hints.items()
+        ]
+    )
+    return run
+
+
+def _option(f: dataclasses.Field[Any], kind: type[Settings]) -> Any:
+    """A field of a recipe's settings as the annotation of an option."""
+    declared = get_type_hints(kind)[f.name]
+    default = "" if f.default is None or declared is bool else f" [default: {f.default}"
+    if default:
+        default += f"; {kind.FAST[f.name]} with --fast]" if f.name in kind.FAST else "]"
+    choices = f" One of {', '.join(map(str, f.metadata['choices']))}." if f.metadata["choices"] else ""
+    flag = f"--{f.name.replace('_', '-')}"
+    if declared is bool and f.default:
+        flag += f"/--no-{f.name.replace('_', '-')}"
+    return Annotated[
+        declared | None,
+        typer.Option(flag, help=f.metadata["help"] + choices + default, min=f.metadata["minimum"], show_default=False),
+    ]
+
+
+@app.command("train", no_args_is_help=True)
 @guarded
 def train(
     names: Annotated[
@@ -116,28 +160,22 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue RUN, or the newest run, exactly where its checkpoint stands.")
     ] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="How often to go through the training data.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the weights and of the order of the data.")] = None,
-    activation: Annotated[str | None, typer.Option(help="Activation function.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder with the data, instead of the usual places.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="A try in seconds: little data, 2 epochs.")] = False,
     out: Annotated[Path, typer.Option(help="Folder that runs are kept in.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of the run; the time if left out.")] = None,
     save_every: Annotated[float, typer.Option(min=0.0, help="Seconds between checkpoints within an epoch.")] = 30.0,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.")] = False,
     as_json: Json = False,
+    settings: dict[str, Any] | None = None,
 ) -> None:
     """Train a model and show what backpropagation did.
 
     Everything is saved under OUT/RECIPE/NAME: checkpoints, metrics.jsonl, plots. Ctrl-C saves
     first; a run that was stopped or killed continues with --resume as if nothing had happened.
+    `chainrule train RECIPE --help` also lists the settings of that recipe.
     """
-    from .train import new_run, reporter_for
+    from .train import Job, new_run, reporter_for
 
-    given = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed, "activation": activation}
-    given |= {"data": None if data is None else str(data), "fast": fast or None}
-    given = {key: value for key, value in given.items() if value is not None}
+    given = settings or {}
     if resume:
         if given or name:
             changed = ", ".join("--" + key.replace("_", "-") for key in [*given, *(["name"] if name else [])])
@@ -150,9 +188,11 @@ def train(
             raise _Usage(f"name one recipe: chainrule train {next(iter(RECIPES))} (known: {', '.join(RECIPES)})")
         recipe_name = (names or [""])[0]
         recipe = find_recipe(recipe_name)
-        run = new_run(out, recipe_name, asdict(recipe.Settings.make(given)), name)
+        run = new_run(out, recipe_name, dataclasses.asdict(recipe.Settings.make(given)), name)
     try:
-        result = recipe.train(run, reporter_for(sys.stderr if as_json else sys.stdout), resume, save_every)
+        result = recipe.train(
+            Job(run, reporter_for(sys.stderr if as_json else sys.stdout), resume, save_every, tensorboard)
+        )
     finally:
         run.remove_if_empty()
     if as_json:

@@ -244,6 +244,31 @@ def test_help_is_everywhere(inside):
     assert inside("--version").stdout.startswith("chainrule 0.")
 
 
+def test_a_recipe_s_settings_are_options_with_their_defaults(inside):
+    shown = " ".join(inside("train", "fashion-mnist", "--help").stdout.split())
+    assert "--activation" in shown and "One of tanh, relu, sigmoid. [default: tanh]" in shown
+    assert "[default: 10; 2 with --fast]" in shown
+    assert "--activation" not in inside("train", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": "many"}, "epochs must be a whole number"),
+        ({"epochs": True}, "epochs must be a whole number"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"lr": float("inf")}, "lr must be a finite number"),
+        ({"fast": 1}, "fast must be true or false"),
+        ({"data": 3}, "data must be str | None"),
+        ({"blocks": 3}, "unexpected keyword argument 'blocks'"),
+    ],
+)
+def test_settings_of_a_run_that_were_tampered_with_are_refused(inside, tmp_path, settings, message):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text(json.dumps({"recipe": "fashion-mnist", "settings": settings}))
+    fails(inside("train", "--resume", "run"), 1, "run.json", message)
+
+
 def test_a_terminal_without_unicode_gets_question_marks(finished, tmp_path):
     run = finished[0] / "runs/fashion-mnist/whole"
     done = call(tmp_path, "train", "--resume", str(run), PYTHONIOENCODING="ascii")

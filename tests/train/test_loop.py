@@ -1,5 +1,6 @@
 """The loop: exact resume, Ctrl-C, and a NaN whose origin is named."""
 
+import functools
 import io
 import os
 import signal
@@ -19,8 +20,9 @@ from chainrule.train import (
     OutputError,
     Reporter,
     RunError,
-    Trainer,
+    accuracy,
     evaluate,
+    fit,
     latest_run,
     load_checkpoint,
     new_run,
@@ -47,18 +49,22 @@ def samples(n=44):
     return TensorDataset(x, cr.Tensor((x.numpy().sum(1) > 0).astype(np.int64)))
 
 
-def trainer(run, **options):
+def trainer(run, epochs=EPOCHS, **options):
+    """A training of the same network from the same seed, ready to begin: call it."""
     cr.manual_seed(4)
     model = Net()
     loader = DataLoader(samples(), BATCH, shuffle=True)
     optimizer = optim.Adam(model.parameters(), lr=0.05)
     schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS * len(loader))
     options = {
+        "loss": F.cross_entropy,
+        "metrics": {"accuracy": accuracy},
         "scheduler": schedule,
-        "validate": lambda: evaluate(model, DataLoader(samples(), 20)),
+        "validation": DataLoader(samples(), 20),
+        "validation_name": "test",
         "reporter": Reporter(io.StringIO()),
     } | options
-    return Trainer(model, optimizer, loader, run, EPOCHS, **options)
+    return functools.partial(fit, model, loader, optimizer, run=run, epochs=epochs, **options)
 
 
 def final_state(run):
@@ -88,7 +94,7 @@ class Stop(Exception):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     run = new_run(tmp_path_factory.mktemp("runs"), "test", {}, "whole")
-    trainer(run).fit()
+    trainer(run)()
     return run
 
 
@@ -105,17 +111,17 @@ def test_a_run_stopped_after_any_step_continues_bit_for_bit(tmp_path, uninterrup
                 raise Stop
 
     with pytest.raises(Stop):
-        trainer(run, checkpoint_steps=1, reporter=Stopping(io.StringIO())).fit()
+        trainer(run, checkpoint_steps=1, reporter=Stopping(io.StringIO()))()
     cr.manual_seed(1234)
-    trainer(open_run(run.folder)).fit(resume=True)
+    trainer(open_run(run.folder))(resume=True)
     assert equal(final_state(run), final_state(uninterrupted))
     assert metrics(run) == metrics(uninterrupted)
 
 
 def test_resuming_a_finished_run_changes_nothing(uninterrupted):
     before = final_state(uninterrupted), metrics(uninterrupted)
-    result = trainer(uninterrupted).fit(resume=True)
-    assert result == before[0]["validation"]
+    result = trainer(uninterrupted)(resume=True)
+    assert result.validation == before[0]["validation"]
     assert equal(before[0], final_state(uninterrupted)) and before[1] == metrics(uninterrupted)
 
 
@@ -137,7 +143,8 @@ def test_the_best_model_is_kept(uninterrupted):
     assert best["validation"]["accuracy"] == max(accuracies)
     model = Net()
     model.load_state_dict(best["model"])
-    assert evaluate(model, DataLoader(samples(), 20))["accuracy"] == max(accuracies)
+    found = evaluate(model, DataLoader(samples(), 20), F.cross_entropy, {"accuracy": accuracy})
+    assert found["accuracy"] == max(accuracies)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -151,16 +158,16 @@ def test_a_signal_saves_and_says_how_to_continue(tmp_path, uninterrupted, number
 
     handler = signal.getsignal(number)
     with pytest.raises(Interrupted, match="continue with: resume me") as caught:
-        trainer(run, reporter=Signalling(io.StringIO()), resume_hint="resume me").fit()
+        trainer(run, reporter=Signalling(io.StringIO()), resume_hint="resume me")()
     assert caught.value.signal == number and signal.getsignal(number) is handler
     assert load_checkpoint(run.last)["step"] == 8
-    trainer(run).fit(resume=True)
+    trainer(run)(resume=True)
     assert equal(final_state(run), final_state(uninterrupted))
 
 
 def test_a_thread_that_is_not_the_main_one_can_train(tmp_path):
     run = new_run(tmp_path, "test", {}, "a")
-    thread = threading.Thread(target=lambda: trainer(run).fit())
+    thread = threading.Thread(target=lambda: trainer(run)())
     thread.start()
     thread.join()
     assert load_checkpoint(run.last)["epoch"] == EPOCHS
@@ -177,7 +184,7 @@ class Broken(Net):
 def broken(run, model, x=None, loss_fn=F.cross_entropy):
     data = samples() if x is None else TensorDataset(x, cr.Tensor(np.zeros(len(x), np.int64)))
     optimizer = optim.SGD(model.parameters(), lr=0.1)
-    Trainer(model, optimizer, DataLoader(data, 4), run, 1, reporter=Reporter(io.StringIO()), loss_fn=loss_fn).fit()
+    fit(model, DataLoader(data, 4), optimizer, run=run, epochs=1, reporter=Reporter(io.StringIO()), loss=loss_fn)
 
 
 def test_a_nan_loss_names_operation_module_line_and_operands(tmp_path):
@@ -212,21 +219,8 @@ def test_a_gradient_that_is_not_finite_names_the_derivative(tmp_path):
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path, uninterrupted):
-    run = open_run(uninterrupted.folder)
-    other = trainer(run)
-    other.steps = 99
-    with pytest.raises(CheckpointError, match="18 steps, this one has 99"):
-        other.fit(resume=True)
-
-
-def test_wrong_epochs_and_batches_are_refused(tmp_path):
-    run = new_run(tmp_path, "test", {})
-    model = Net()
-    loader = DataLoader(samples(4), 8, drop_last=True)
-    with pytest.raises(cr.OperationError, match="no batch"):
-        Trainer(model, optim.SGD(model.parameters()), loader, run, 1)
-    with pytest.raises(cr.OperationError, match="epochs"):
-        Trainer(model, optim.SGD(model.parameters()), DataLoader(samples(), 8), run, 0)
+    with pytest.raises(CheckpointError, match="18 steps, this one has 24"):
+        trainer(open_run(uninterrupted.folder), epochs=4)(resume=True)
 
 
 def test_runs_are_named_found_and_not_overwritten(tmp_path):

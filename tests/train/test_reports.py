@@ -9,7 +9,7 @@ from chainrule.train import MetricsLog
 from chainrule.train.plots import PlotError, plot_training
 from chainrule.train.progress import BarReporter, Reporter, Status, duration, reporter_for, text_table
 
-STATUS = Status(2, 5, 30, 100, 0.5, 0.875, 1234.0, 200.0)
+STATUS = Status(2, 5, 30, 100, {"loss": 0.5, "accuracy": 0.875}, 1234.0, 200.0, "images")
 
 
 def test_a_pipe_gets_plain_lines():
@@ -40,7 +40,7 @@ def test_a_terminal_gets_a_bar_with_everything_on_it(monkeypatch):
         reporter.say("a line that stays")
     reporter.say("after the bar")
     text = out.getvalue()
-    for part in ("epoch 2/5", "30 %", "loss 0.5000", "acc 87.5%", "1,234 images/s", "3:20 min left"):
+    for part in ("epoch 2/5", "30 %", "loss 0.5000", "accuracy 87.50%", "1,234 images/s", "3:20 min left"):
         assert part in text
     assert "a line that stays" in text and text.endswith("after the bar\n")
 

@@ -7,43 +7,34 @@ weight of one neuron, number by number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import nn, optim
-from ..core.errors import OperationError
 from ..data import Compose, DataLoader, FashionMNIST, Normalize, Subset, ToFloat
 from ..data.sources import EMBEDDED
 from ..nn import functional as F
 from ..random import manual_seed
-from ..train import Reporter, Run, Trainer, evaluate, read_metrics
+from ..train import Job, accuracy
 from .neuron import ACTIVATIONS, walk_through
 from .report import layer_table, save_plot
+from .settings import Settings as BaseSettings
+from .settings import setting
 
 CLASSES = FashionMNIST.classes
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """What can be chosen about a run."""
 
-    epochs: int = 10
-    batch_size: int = 64
-    lr: float = 1e-3
-    seed: int = 0
-    activation: str = "tanh"
-    fast: bool = False  # 1,000 images: a try in seconds
-    data: str | None = None  # folder of the IDX files
+    FAST: ClassVar = {"epochs": 2}  # on 1,000 images
 
-    @classmethod
-    def make(cls, given: dict[str, Any]) -> Settings:
-        """Settings from those that were given; `fast` has defaults of its own."""
-        return cls(**({"epochs": 2} if given.get("fast") else {}) | given)
-
-    def __post_init__(self) -> None:
-        if self.activation not in ACTIVATIONS:
-            raise OperationError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+    epochs: int = setting(10, "How often to go through the training data.", minimum=1)
+    batch_size: int = setting(64, "Samples a step.", minimum=1)
+    lr: float = setting(1e-3, "Learning rate.")
+    activation: str = setting("tanh", "Activation function.", choices=tuple(ACTIVATIONS))
 
 
 class MLP(nn.Module):
@@ -75,18 +66,9 @@ def load(settings: Settings) -> tuple[Any, Any, str]:
     return images, test, source
 
 
-def train(run: Run, reporter: Reporter, resume: bool = False, save_every: float = 30.0) -> dict[str, Any]:
-    """Train as `run.settings` says, report, and return the results.
-
-    Args:
-        run: the folder and the settings.
-        reporter: told what happens.
-        resume: continue from the run's last checkpoint.
-        save_every: seconds between checkpoints within an epoch.
-
-    Raises:
-        DataError, OutputError, CheckpointError, NonFiniteError, Interrupted: see `Trainer`.
-    """
+def train(job: Job) -> dict[str, Any]:
+    """Train as the run's settings say, report, and return the results."""
+    run, reporter = job.run, job.reporter
     settings = Settings(**run.settings)
     images, test, source = load(settings)
     manual_seed(settings.seed)
@@ -95,30 +77,25 @@ def train(run: Run, reporter: Reporter, resume: bool = False, save_every: float 
     optimizer = optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.01)
     steps = settings.epochs * len(loader)
     schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps, eta_min=settings.lr / 100)
-    trainer = Trainer(
-        model,
-        optimizer,
-        loader,
-        run,
-        settings.epochs,
-        loss_fn=lambda scores, labels: F.cross_entropy(scores, labels),
-        scheduler=schedule,
-        validate=lambda: evaluate(model, DataLoader(test, 1000)),
-        reporter=reporter,
-        checkpoint_seconds=save_every,
-        resume_hint=f"chainrule train --resume {run.folder}",
-    )
     weights = sum(p.size for p in model.parameters())
     reporter.say(f"Fashion-MNIST: {len(images):,} training and {len(test):,} test images ({source})")
     reporter.say(f"MLP 784-256-128-10 with {settings.activation}, {weights:,} weights, AdamW, cosine schedule")
     reporter.say(f"{settings.epochs} epochs of {len(loader)} batches of {settings.batch_size}; run {run.folder}")
-    if resume:
-        reporter.say("continuing from the last checkpoint")
 
-    result = trainer.fit(resume)
+    done = job.fit(
+        model,
+        loader,
+        optimizer,
+        loss=lambda scores, labels: F.cross_entropy(scores, labels),
+        metrics={"accuracy": accuracy},
+        epochs=settings.epochs,
+        scheduler=schedule,
+        validation=DataLoader(test, 1000),
+        validation_name="test",
+        unit="images",
+    )
 
-    seconds = read_metrics(run.metrics, "epoch")[-1]["seconds"]
-    best = trainer.best or result
+    result, best, seconds = done.validation, done.best or done.validation, done.history[-1]["seconds"]
     reporter.say()
     reporter.say(
         f"test accuracy {result['accuracy']:.2%} (best {best['accuracy']:.2%} after epoch {best['epoch']}), "

@@ -1,36 +1,34 @@
-"""`Trainer`: the training loop, with everything around it that makes a run dependable.
+"""The training loop, with everything around it that makes a run dependable.
 
-The loop itself is `_step`; around it are checkpoints (at the start, after each epoch, and by
+One update is `Loop.update`; around it are checkpoints (at the start, after each epoch, and by
 steps or seconds), exact continuation, Ctrl-C, metrics, statistics and the search for the
-origin of a NaN.
+origin of a NaN. `fit` is the way in and says what the fields mean.
 """
 
 from __future__ import annotations
 
 import math
-import signal
-import threading
-import time
-from collections.abc import Callable
-from types import FrameType, TracebackType
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
-import numpy as np
-
-from ..core.autodiff import no_grad
 from ..core.errors import ChainruleError, OperationError
 from ..core.tensor import Tensor
-from ..data.loader import DataLoader
-from ..nn.functional import cross_entropy
 from ..nn.module import Module
+from ..optim.clip import clip_grad_norm_, clip_grad_value_, get_total_norm
+from ..optim.lr_scheduler import ReduceLROnPlateau
 from ..optim.optimizer import Optimizer
 from ..random import default_generator
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from .metrics import MetricsLog
+from .metrics import MetricsLog, read_metrics
 from .nonfinite import NonFiniteError, explain_gradient, explain_loss
-from .progress import Reporter, Status, duration
+from .objective import Batches, Means, Objective, measured, samples_in
+from .progress import Reporter, Status, duration, in_words
 from .runs import Run
-from .statistics import Probe, norm
+from .session import Clock, Signals
+from .statistics import Probe
+from .tensorboard import TensorBoardLog
 
 
 class Interrupted(ChainruleError):
@@ -41,231 +39,295 @@ class Interrupted(ChainruleError):
         self.signal = signal
 
 
-def count_correct(output: Tensor, target: Tensor) -> int:
-    """How many rows of class scores (N, C) have their largest entry at the label (N,)."""
-    scores = output._array("count_correct")
-    return int(np.count_nonzero(scores.argmax(axis=-1) == target._array("count_correct")))
+_PROGRESS = ("epoch", "step", "batches", "finished", "waited", "best", "validation")
 
 
-@no_grad()
-def evaluate(
-    model: Module,
-    loader: DataLoader,
-    loss_fn: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
-    correct: Callable[[Tensor, Tensor], int] | None = count_correct,
-) -> dict[str, float]:
-    """Mean loss (and accuracy) of a model over a loader, in evaluation mode."""
-    was_training = model.training
-    model.eval()
-    total = hits = seen = 0.0
-    for x, y in loader:
-        output = model(x)
-        count = len(x)
-        total += float(loss_fn(output, y)) * count
-        hits += correct(output, y) if correct is not None else 0
-        seen += count
-    model.train(was_training)
-    result = {"loss": total / seen}
-    return result if correct is None else result | {"accuracy": hits / seen}
+class _Repeat(Exception):
+    """The state was restored: read the data anew."""
 
 
-class Trainer:
-    """Train a model; every run can be stopped, killed and continued bit for bit.
+@dataclass(kw_only=True)
+class Loop:
+    """One run of training: what `fit` was told, and how far it has come."""
 
-    The same bits need the same machine and number of BLAS threads: matrix products are
-    summed in another order by other numbers of threads.
+    model: Module
+    data: Batches
+    optimizer: Optimizer
+    objective: Objective
+    steps: int
+    period: int  # steps between two validations: an epoch, where nothing else was asked for
+    epochs: int | None
+    scheduler: Any
+    scheduler_every: str
+    clip_norm: float | None
+    clip_value: float | None
+    accumulate: int
+    validate: Callable[[], Mapping[str, float]] | None
+    validation_name: str
+    monitor: str | None
+    mode: str | None
+    patience: int | None
+    run: Run | None
+    checkpoint_steps: int | None
+    checkpoint_seconds: float
+    tensorboard: bool
+    probes: int
+    reporter: Reporter
+    unit: str
+    resume_hint: str
+    compile: Callable[[Callable[..., Any]], Callable[..., Any]] | None
 
-    Args:
-        model, optimizer: what is trained and how.
-        loader: batches (input, target); its order is part of the checkpoints.
-        run: the folder that checkpoints and metrics go to.
-        epochs: how often to go through the loader.
-        loss_fn: mean loss of a batch from output and target.
-        correct: how many of a batch's outputs are right; None where that means nothing.
-        scheduler: its `step()` is called after every batch.
-        validate: called after each epoch; its numbers are logged, and the model with the
-            best `accuracy` (or else the lowest `loss`) is kept as the best checkpoint.
-        reporter: told what happens.
-        checkpoint_steps, checkpoint_seconds: save as well after so many steps or seconds.
-        probes: how many steps, spread over the run, are measured layer by layer.
-        resume_hint: the command that continues this run, for the message after Ctrl-C.
-    """
+    epoch: int = 0  # finished periods
+    step: int = 0  # finished updates
+    batches: int = 0  # read in the running pass through the data
+    finished: bool = False
+    waited: int = 0  # validations since the best one
+    elapsed: float = 0.0  # seconds, over all sessions
+    best: dict[str, float] | None = None
+    validation: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    means: Means = field(default_factory=Means)  # of loss and metrics, over the running period
 
-    def __init__(
-        self,
-        model: Module,
-        optimizer: Optimizer,
-        loader: DataLoader,
-        run: Run,
-        epochs: int,
-        *,
-        loss_fn: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
-        correct: Callable[[Tensor, Tensor], int] | None = count_correct,
-        scheduler: Any = None,
-        validate: Callable[[], dict[str, float]] | None = None,
-        reporter: Reporter | None = None,
-        checkpoint_steps: int | None = None,
-        checkpoint_seconds: float = 30.0,
-        probes: int = 40,
-        resume_hint: str = "",
-    ) -> None:
-        if epochs < 1:
-            raise OperationError(f"epochs must be at least 1, got {epochs}")
-        if len(loader) == 0:
-            raise OperationError("the loader has no batch: fewer samples than batch_size, and drop_last=True")
-        self.model, self.optimizer, self.loader, self.run = model, optimizer, loader, run
-        self.epochs, self.loss_fn, self.correct = epochs, loss_fn, correct
-        self.scheduler, self.validate = scheduler, validate
-        self.reporter = reporter or Reporter()
-        self.checkpoint_steps, self.checkpoint_seconds = checkpoint_steps, checkpoint_seconds
-        self.resume_hint = resume_hint
-        self.steps = epochs * len(loader)
-        self.epoch = 0  # finished epochs
-        self.step = 0  # finished steps of all epochs
-        self.elapsed = 0.0  # seconds, over all sessions
-        self.best: dict[str, float] | None = None
-        self.validation: dict[str, float] = {}
-        self._probe_every = max(1, self.steps // probes)
+    def __post_init__(self) -> None:
+        self._probe_every = max(1, self.steps // self.probes) if self.probes > 0 else 0
         self._log_every = max(1, self.steps // 500)
-        self._sums = {"loss": 0.0, "correct": 0, "seen": 0}  # over the running epoch
-        self._log: MetricsLog
-        self._session: _Clock
+        self._compiled = None if self.compile is None else self.compile(self.update)
+        self._watching = self.compile is None  # look for NaN inside the update, where its graph still is
+        self._suspect = -1  # the step whose compiled update made a NaN
+        self._log: MetricsLog | None = None
+        self._board: TensorBoardLog | None = None
+        self._clock = Clock()
 
-    def fit(self, resume: bool = False) -> dict[str, float]:
-        """Train to the end; the numbers of the last validation.
+    @property
+    def impatient(self) -> bool:
+        return self.patience is not None and self.waited >= self.patience
 
-        Args:
-            resume: continue from the run's last checkpoint, if it has one.
-
-        Raises:
-            Interrupted: Ctrl-C or SIGTERM; the state is saved.
-            NonFiniteError: the loss or a gradient became NaN or infinite.
-            CheckpointError, OutputError: a file cannot be read or written.
-        """
-        resume = resume and self.run.last.exists()  # killed before the first checkpoint: nothing to continue
+    def train(self, resume: bool) -> None:
+        """Train to the end, from the last checkpoint if `resume` is set and there is one."""
+        # A run that was killed before its first checkpoint has nothing to continue from.
+        resume = resume and self.run is not None and self.run.last.exists()
         length = self._restore() if resume else 0
-        self._log = MetricsLog(self.run.metrics, length)
-        self._session = _Clock()
+        self._clock = Clock()
         try:
-            with self.reporter, _Signals() as signals:
+            self._open_logs(length)
+            with self.reporter, Signals() as signals:
                 if not resume:
                     self.save()
-                while self.epoch < self.epochs:
-                    for x, y in self.loader:
-                        self._step(x, y)
-                        if signals.received:
-                            self._stop(signals.received)
-                        if self._checkpoint_due():
-                            self.save()
-                    self._finish_epoch()
+                continuing = resume  # what is left of an interrupted pass may be nothing
+                while not self.finished:
+                    if not self._pass_through_data(signals) and not continuing:
+                        raise OperationError("the data gave no batch: an iterator can be read once only")
+                    continuing = False
         finally:
-            self._log.close()
-        return self.validation
+            self.elapsed += self._clock.seconds
+            self._close_logs()
 
-    def _step(self, x: Tensor, y: Tensor) -> None:
-        if self.step % self._probe_every == 0:
+    def _open_logs(self, length: int) -> None:
+        """Continue the metrics after `length` bytes, and the event files after the step reached."""
+        if self.run is None:
+            return
+        self._log = MetricsLog(self.run.metrics, length)
+        rows = read_metrics(self.run.metrics, "epoch")
+        self.history = [{name: value for name, value in row.items() if name != "event"} for row in rows]
+        if self.tensorboard:
+            self._board = TensorBoardLog(self.run.folder / "tensorboard", self.step)
+
+    def _close_logs(self) -> None:
+        if self._board is not None:
+            self._board.close()
+        if self._log is not None:
+            self._log.close()
+
+    def _pass_through_data(self, signals: Signals) -> bool:
+        """Train on what is left of a pass; whether there was anything."""
+        some = False
+        for group in self._groups():
+            some = True
+            try:
+                self._step(*group)
+            except _Repeat:
+                break
+            if self.step % self.period == 0 or self.step == self.steps:
+                self._finish_period()
+            elif self._checkpoint_due():
+                self.save()
+            if self.finished:
+                break
+            if signals.received:
+                self._stop(signals.received)
+        return some
+
+    def _groups(self) -> Iterator[list[Any]]:
+        """The rest of the running pass through the data, in groups of one update each."""
+        batches = iter(self.data)
+        if not hasattr(self.data, "load_state_dict"):
+            batches = islice(batches, self.batches, None)
+        while group := list(islice(batches, self.accumulate)):
+            self.batches += len(group)
+            yield group
+        self.batches = 0
+
+    def update(self, *batches: Any) -> tuple[Tensor, Tensor, list[Mapping[str, Any]]]:
+        """One update of the weights: the loss, the norm of the gradient, and each batch's metrics.
+
+        A plain function of the batches, so that a compiler can trace it.
+        """
+        self.optimizer.zero_grad()
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        samples = sum(samples_in(batch) for batch in batches)
+        total: Any = None
+        norm: Any = None
+        metrics = []
+        for batch in batches:
+            loss, numbers = measured(self.objective, self.model, batch)
+            if len(batches) > 1:
+                loss = loss * (samples_in(batch) / samples)
+            if self._watching and not math.isfinite(value := float(loss)):
+                self._fail(f"the loss became {value}", explain_loss(loss, self.model))
+            loss.backward()
+            norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+            if self._watching and not math.isfinite(float(norm)):
+                self._fail("a gradient is not finite", explain_gradient(loss, self.model))
+            part = loss.detach()
+            total = part if total is None else total + part
+            metrics.append(numbers)
+        if self.clip_value is not None:
+            clip_grad_value_(parameters, self.clip_value)
+        if self.clip_norm is not None:
+            clip_grad_norm_(parameters, self.clip_norm)
+        self.optimizer.step()
+        return total, norm, metrics
+
+    def _step(self, *batches: Any) -> None:
+        if self._probe_every and self.step % self._probe_every == 0:
             with Probe(self.model) as probe:
-                value, gradient, output = self._learn(x, y)
-            self._log.append(event="layers", step=self.step, layers=probe.rows)
+                loss, norm, metrics = self.update(*batches)
+            self._record("layers", step=self.step, layers=probe.rows)
         else:
-            value, gradient, output = self._learn(x, y)
+            loss, norm, metrics = (self._compiled or self.update)(*batches)
+        value, gradient = float(loss), float(norm)
+        if not (math.isfinite(value) and math.isfinite(gradient)):
+            self._repeat_watching()
+        if self.step == self._suspect:
+            self._fail("the compiled update made NaN or infinity", "the same update, not compiled, did not")
+        if self.scheduler is not None and self.scheduler_every == "step" and not self._by_plateau:
+            self.scheduler.step()
         self.step += 1
-        sums = self._sums
-        sums["loss"] += value * len(x)
-        sums["seen"] += len(x)
-        if self.correct is not None:
-            sums["correct"] += self.correct(output, y)
+        of_update = Means()
+        for numbers, batch in zip(metrics, batches, strict=True):
+            of_update.add(numbers, samples_in(batch))
+        samples = int(of_update.sums["seen"])
+        self.means.add({"loss": value, **of_update.values()}, samples)
         if self.step % self._log_every == 0:
             rate = float(self.optimizer.param_groups[0]["lr"])
-            self._log.append(event="step", step=self.step, loss=value, grad_norm=gradient, lr=rate)
-        self._session.count(len(x))
+            self._record("step", step=self.step, loss=value, grad_norm=gradient, lr=rate)
+        self._clock.count(samples)
         self.reporter.update(self._status())
 
-    def _learn(self, x: Tensor, y: Tensor) -> tuple[float, float, Tensor]:
-        """One step of gradient descent: loss, norm of the whole gradient, and the model's output."""
-        self.optimizer.zero_grad()
-        output = self.model(x)
-        loss = self.loss_fn(output, y)
-        value = float(loss)
-        if not math.isfinite(value):
-            self._fail(f"the loss became {value}", explain_loss(loss, self.model))
-        loss.backward()
-        gradient = norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        if not math.isfinite(gradient):
-            self._fail("a gradient is not finite", explain_gradient(loss, self.model))
-        self.optimizer.step()
-        if self.scheduler is not None:
-            self.scheduler.step()
-        return value, gradient, output
+    @property
+    def _by_plateau(self) -> bool:
+        return isinstance(self.scheduler, ReduceLROnPlateau)
 
     def _status(self) -> Status:
-        sums = self._sums
-        accuracy = None if self.correct is None else sums["correct"] / sums["seen"]
-        rate, seconds = self._session.rate(self.steps - self.step)
+        rate, seconds = self._clock.rate(self.steps - self.step)
+        periods = -(-self.steps // self.period)
         return Status(
-            self.epoch + 1, self.epochs, self.step, self.steps, sums["loss"] / sums["seen"], accuracy, rate, seconds
+            min(self.epoch + 1, periods), periods, self.step, self.steps, self.means.values(), rate, seconds, self.unit
         )
 
-    def _finish_epoch(self) -> None:
-        sums = self._sums
-        numbers: dict[str, float] = {"loss": sums["loss"] / sums["seen"]}
-        if self.correct is not None:
-            numbers["accuracy"] = sums["correct"] / sums["seen"]
+    def _finish_period(self) -> None:
+        trained = self.means.values()
         self.epoch += 1
-        self.validation = self.validate() if self.validate is not None else {}
-        self._sums = {"loss": 0.0, "correct": 0, "seen": 0}
-        seconds = self.elapsed + self._session.seconds
-        self._log.append(
-            event="epoch", epoch=self.epoch, step=self.step, **numbers,
-            **{f"test_{k}": v for k, v in self.validation.items()}, seconds=round(seconds, 3),
-        )  # fmt: skip
-        rate, remaining = self._session.rate(self.steps - self.step)
-        parts = [f"epoch {self.epoch:>{len(str(self.epochs))}}/{self.epochs}", _numbers(numbers)]
-        if self.validation:
-            parts.append(f"test {_numbers(self.validation)}")
-        if rate:
-            parts.append(f"{rate:,.0f} images/s")
-        if self.epoch < self.epochs:
-            parts.append(f"{duration(remaining)} left")
-        self.reporter.say("  ".join(parts))
-        if self.validation and self._is_best():
-            self.best = {**self.validation, "epoch": self.epoch}
-            save_checkpoint(self.run.best, {"model": self.model.state_dict(), "validation": self.best})
+        self.validation = {k: float(v) for k, v in self.validate().items()} if self.validate is not None else {}
+        self.means = Means()
+        seconds = self.elapsed + self._clock.seconds
+        named = {f"{self.validation_name}_{k}": v for k, v in self.validation.items()}
+        row = {"epoch": self.epoch, "step": self.step, **trained, **named, "seconds": round(seconds, 3)}
+        self._record("epoch", **row)
+        self.history.append(row)
+        self._report_period(trained)
+        self._judge()
+        if self.scheduler is not None and self._by_plateau:
+            self.scheduler.step(self._judged_by(self.validation or trained)[0])
+        elif self.scheduler is not None and self.scheduler_every == "epoch":
+            self.scheduler.step()
+        self.finished = self.step >= self.steps or self.impatient
+        if self.impatient and self.step < self.steps:
+            self.reporter.say(f"stopped early: {self.waited} validations in a row no better than the best")
         self.save()
 
-    def _is_best(self) -> bool:
-        if self.best is None:
-            return True
-        if "accuracy" in self.validation:
-            return self.validation["accuracy"] > self.best["accuracy"]
-        return self.validation["loss"] < self.best["loss"]
+    def _report_period(self, trained: dict[str, float]) -> None:
+        rate, remaining = self._clock.rate(self.steps - self.step)
+        periods = -(-self.steps // self.period)
+        if self.epochs == periods:
+            where = f"epoch {self.epoch:>{len(str(periods))}}/{periods}"
+        else:
+            where = f"step {self.step:>{len(str(self.steps))}}/{self.steps}"
+        parts = [where, in_words(trained)]
+        if self.validation:
+            parts.append(f"{self.validation_name} {in_words(self.validation)}")
+        if rate:
+            parts.append(f"{rate:,.0f} {self.unit}/s")
+        if self.step < self.steps:
+            parts.append(f"{duration(remaining)} left")
+        self.reporter.say("  ".join(parts))
+
+    def _judge(self) -> None:
+        """Compare the last validation with the best one, and keep the model if it is better."""
+        if not self.validation:
+            return
+        value, sign = self._judged_by(self.validation)
+        if self.best is not None and not sign * value > sign * self._judged_by(self.best)[0]:
+            self.waited += 1
+            return
+        self.waited = 0
+        self.best = {**self.validation, "epoch": self.epoch}
+        if self.run is not None:
+            save_checkpoint(self.run.best, {"model": self.model.state_dict(), "validation": self.best})
+
+    def _judged_by(self, numbers: Mapping[str, float]) -> tuple[float, int]:
+        """The monitored one of some numbers, and 1 or -1 where larger or smaller is better."""
+        name = self.monitor or ("accuracy" if "accuracy" in numbers else "loss")
+        if name not in numbers:
+            raise OperationError(f"monitor={name!r}: there is {', '.join(numbers)} to monitor")
+        smaller = self.mode == "min" if self.mode else any(w in name for w in ("loss", "error", "perplexity"))
+        return numbers[name], -1 if smaller else 1
+
+    def _record(self, event: str, **values: Any) -> None:
+        if self._log is not None:
+            self._log.append(event=event, **values)
+        if self._board is not None:
+            self._board.record(event, values)
 
     def _checkpoint_due(self) -> bool:
+        if self.run is None:
+            return False
         if self.checkpoint_steps is not None and self.step % self.checkpoint_steps == 0:
             return True
-        return self._session.since_save() >= self.checkpoint_seconds
+        return self._clock.since_save() >= self.checkpoint_seconds
 
     def save(self) -> None:
         """Write the last checkpoint: all that is needed to continue as if nothing had happened."""
+        if self.run is None or self._log is None:
+            return
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "loader": self.loader.state_dict(),
+            "loader": self.data.state_dict() if hasattr(self.data, "state_dict") else None,
             "random": default_generator.state,
-            "epoch": self.epoch,
-            "step": self.step,
             "steps": self.steps,
-            "sums": self._sums,
-            "best": self.best,
-            "validation": self.validation,
-            "elapsed": self.elapsed + self._session.seconds,
+            **{name: getattr(self, name) for name in _PROGRESS},
+            "means": self.means.sums,
+            "elapsed": self.elapsed + self._clock.seconds,
             "metrics": self._log.sync(),
         }
         save_checkpoint(self.run.last, state)
-        self._session.saved()
+        self._clock.saved()
 
     def _restore(self) -> int:
+        """Take over the last checkpoint; how much of the metrics it knows of."""
+        assert self.run is not None
         state = load_checkpoint(self.run.last)
         try:
             if state["steps"] != self.steps:
@@ -276,82 +338,38 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             if self.scheduler is not None:
                 self.scheduler.load_state_dict(state["scheduler"])
-            self.loader.load_state_dict(state["loader"])
+            if hasattr(self.data, "load_state_dict"):
+                self.data.load_state_dict(state["loader"])
             default_generator.state.assign(state["random"])
-            self.epoch, self.step, self._sums = state["epoch"], state["step"], state["sums"]
-            self.best, self.validation, self.elapsed = state["best"], state["validation"], state["elapsed"]
+            for name in _PROGRESS:
+                setattr(self, name, state[name])
+            self.means = Means(state["means"])
+            self.elapsed = state["elapsed"]
             return int(state["metrics"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{self.run.last}: not a checkpoint of a training run ({error!r})") from error
 
+    def _repeat_watching(self) -> None:
+        """After a NaN in a compiled update, go back to the last checkpoint and look for the origin uncompiled."""
+        if self.run is None:
+            self._fail(
+                "the compiled update made NaN or infinity", "give run= a folder, or leave out compile, to see where"
+            )
+        self._suspect, self._compiled, self._watching = self.step, None, True
+        self._close_logs()
+        self._open_logs(self._restore())
+        self.reporter.say(
+            f"step {self._suspect + 1}: the compiled update made NaN or infinity; "
+            f"repeating from step {self.step} uncompiled to find where"
+        )
+        raise _Repeat
+
     def _stop(self, number: int) -> None:
         self.save()
+        saved = "nothing is saved without a run's folder" if self.run is None else f"saved {self.run.last}"
         hint = f"; continue with: {self.resume_hint}" if self.resume_hint else ""
-        raise Interrupted(f"stopped at step {self.step} of {self.steps} and saved {self.run.last}{hint}", number)
+        raise Interrupted(f"stopped at step {self.step} of {self.steps} and {saved}{hint}", number)
 
     def _fail(self, what: str, why: str) -> None:
-        raise NonFiniteError(
-            f"{what} in step {self.step + 1} (epoch {self.epoch + 1}): {why}\n  "
-            f"The last checkpoint, {self.run.last}, is from before."
-        )
-
-
-def _numbers(values: dict[str, float]) -> str:
-    return "  ".join(f"{k} {v:.2%}" if k == "accuracy" else f"{k} {v:.4f}" for k, v in values.items())
-
-
-class _Clock:
-    """Time and samples of this session."""
-
-    def __init__(self) -> None:
-        self._start = self._save = time.monotonic()
-        self._samples = self._steps = 0
-        self._training = 0.0
-        self._mark = self._start
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    def count(self, samples: int) -> None:
-        now = time.monotonic()
-        self._samples += samples
-        self._steps += 1
-        self._training += now - self._mark
-        self._mark = now
-
-    def saved(self) -> None:
-        self._save = self._mark = time.monotonic()
-
-    def since_save(self) -> float:
-        return time.monotonic() - self._save
-
-    def rate(self, steps_left: int) -> tuple[float, float]:
-        """Samples a second while training, and the seconds that `steps_left` will take."""
-        if not self._steps or not self._training:
-            return 0.0, 0.0
-        return self._samples / self._training, steps_left * self.seconds / self._steps
-
-
-class _Signals:
-    """Notes Ctrl-C and SIGTERM instead of breaking off; a second Ctrl-C does break off."""
-
-    def __init__(self) -> None:
-        self.received = 0
-        self._earlier: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        # Only the main thread may install handlers; elsewhere the loop runs without them.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._earlier[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.received:
-            raise KeyboardInterrupt
-        self.received = number
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        for number, handler in self._earlier.items():
-            signal.signal(number, handler)
+        saved = "" if self.run is None else f"\n  The last checkpoint, {self.run.last}, is from before."
+        raise NonFiniteError(f"{what} in step {self.step + 1} (epoch {self.epoch + 1}): {why}{saved}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple, TextIO
 
@@ -16,17 +16,18 @@ class Status(NamedTuple):
     epochs: int
     step: int  # within all epochs
     steps: int
-    loss: float  # averaged over the epoch so far
-    accuracy: float | None
+    numbers: Mapping[str, float]  # loss and metrics, averaged over the epoch so far
     rate: float  # samples a second
     remaining: float  # seconds
+    unit: str = "samples"
 
     def __str__(self) -> str:
-        accuracy = "" if self.accuracy is None else f"accuracy {self.accuracy:6.2%}  "
-        return (
-            f"epoch {self.epoch}/{self.epochs}  step {self.step}/{self.steps}  loss {self.loss:.4f}  {accuracy}"
-            f"{self.rate:,.0f} images/s  {duration(self.remaining)} left"
-        )
+        return f"epoch {self.epoch}/{self.epochs}  step {self.step}/{self.steps}  {self.progress}"
+
+    @property
+    def progress(self) -> str:
+        """Numbers, speed and time left."""
+        return f"{in_words(self.numbers)}  {self.rate:,.0f} {self.unit}/s  {duration(self.remaining)} left"
 
 
 class Reporter:
@@ -77,9 +78,7 @@ class BarReporter(Reporter):
         self._task = None
 
     def update(self, status: Status) -> None:
-        accuracy = "" if status.accuracy is None else f"  acc {status.accuracy:.1%}"
-        text = f"loss {status.loss:.4f}{accuracy}  {status.rate:,.0f} images/s  {duration(status.remaining)} left"
-        fields: dict[str, Any] = {"epoch": f"{status.epoch}/{status.epochs}", "text": text}
+        fields: dict[str, Any] = {"epoch": f"{status.epoch}/{status.epochs}", "text": status.progress}
         if self._task is None:
             self._task = self._bar.add_task("", total=status.steps, **fields)
         self._bar.update(self._task, completed=status.step, **fields)
@@ -94,6 +93,17 @@ class BarReporter(Reporter):
 def reporter_for(stream: TextIO) -> Reporter:
     """A bar where `stream` is a terminal, plain lines elsewhere."""
     return BarReporter(stream) if stream.isatty() else Reporter(stream)
+
+
+def in_words(numbers: Mapping[str, float]) -> str:
+    """Named numbers in a line: shares as percentages, small numbers with an exponent."""
+    return "  ".join(f"{name} {_written(name, value)}" for name, value in numbers.items())
+
+
+def _written(name: str, value: float) -> str:
+    if "accuracy" in name:
+        return f"{value:.2%}"
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def duration(seconds: float) -> str:

@@ -85,6 +85,20 @@ def new_run(root: Path, recipe: str, settings: dict[str, Any], name: str | None 
     return Run(folder, recipe, settings)
 
 
+def folder_as_run(folder: Path, resume: bool) -> Run:
+    """The run of a program that keeps its own settings, in a folder that is made if need be.
+
+    Raises:
+        OutputError: it cannot be made, or holds a run already that is not to be resumed.
+    """
+    if not resume and (folder / LAST).exists():
+        raise OutputError(f"{folder} holds a run; continue it with resume=True, or choose another folder")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    return Run(folder, "", {})
+
+
 def open_run(folder: Path) -> Run:
     """The run in an existing folder.
 
