@@ -3,7 +3,6 @@
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 BIN := $(VENV)/bin
-TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format peers bench docs clean
@@ -64,5 +63,5 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	@touch $@ $(VENV)/.app
 
 $(VENV)/.peers: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable ".[peers]"
 	@touch $@

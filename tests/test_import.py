@@ -45,7 +45,14 @@ NAMES = {
 
 TENSOR = "shape dtype ndim size item numpy tolist grad requires_grad backward detach __array_namespace__"
 
-DOCUMENTED = [*NAMES, "chainrule.optim.lr_scheduler", "chainrule.linalg", "chainrule.fft", "chainrule.train"]
+DOCUMENTED = [
+    *NAMES,
+    "chainrule.optim.lr_scheduler",
+    "chainrule.linalg",
+    "chainrule.fft",
+    "chainrule.train",
+    "chainrule.interop",
+]
 
 
 def test_importing_chainrule_loads_numpy_and_nothing_heavy() -> None:

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chainrule as cr
+from chainrule.data.files import remove_leftovers, write_atomically
 from chainrule.train import CheckpointError, OutputError, load_checkpoint, save_checkpoint
-from chainrule.train.files import remove_leftovers, write_atomically
 
 STATE = {
     "model": {"fc.weight": cr.Tensor(np.arange(6, dtype=np.float32).reshape(2, 3)), "steps": np.array(3)},
@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path, monkeypatch, call):
 
 def test_a_real_full_device_is_reported():
     # /dev/full refuses every write as a full disk does.
-    from chainrule.train.files import writing
+    from chainrule.data.files import writing
 
     path = pathlib.Path("/dev/full")
     with pytest.raises(OutputError, match="No space left"), writing(path), open(path, "wb", buffering=0) as full:

@@ -1,7 +1,7 @@
 """Training: the loop, checkpoints, metrics, statistics, progress and plots."""
 
+from ..data.files import OutputError
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from .files import OutputError
 from .fitting import Fitted, fit
 from .job import Job
 from .loop import Interrupted

@@ -17,10 +17,11 @@ import numpy as np
 
 from ..core.errors import ChainruleError
 from ..core.tensor import Tensor
-from .files import write_atomically
+from ..data.files import write_atomically
+from ..data.idx import DataError
+from ..interop.safetensors import SIZE_LIMIT, SafetensorsFile
 
 FORMAT = 1
-SIZE_LIMIT = 2**36
 
 
 class CheckpointError(ChainruleError, ValueError):
@@ -49,26 +50,19 @@ def load_checkpoint(path: str | os.PathLike[str], *, limit: int = SIZE_LIMIT) ->
         CheckpointError: there is no such file, it is larger than `limit` bytes, damaged,
             truncated, not a checkpoint of chainrule, or of a newer version.
     """
-    from safetensors import SafetensorError, safe_open
-
     file = Path(path)
     try:
-        size = file.stat().st_size
-        if size > limit:
-            raise CheckpointError(f"{file}: {size:,} bytes, the limit is {limit:,}")
-        with safe_open(file, framework="numpy") as opened:
-            metadata = opened.metadata() or {}
-            if "chainrule" not in metadata:
-                raise CheckpointError(f"{file}: a safetensors file, but not a checkpoint of chainrule")
-            if metadata.get("format") != str(FORMAT):
-                raise CheckpointError(
-                    f"{file}: written in checkpoint format {metadata.get('format')}, this version reads {FORMAT}"
-                )
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
-        raise CheckpointError(f"{file}: damaged, truncated, or not a checkpoint ({error})") from error
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror or error})") from error
+        opened = SafetensorsFile(file, limit)
+        metadata = opened.metadata
+        if "chainrule" not in metadata:
+            raise CheckpointError(f"{file}: a safetensors file, but not a checkpoint of chainrule")
+        if metadata.get("format") != str(FORMAT):
+            raise CheckpointError(
+                f"{file}: written in checkpoint format {metadata.get('format')}, this version reads {FORMAT}"
+            )
+        arrays = {name: opened.stored(name) for name in opened}
+    except DataError as error:
+        raise CheckpointError(str(error)) from error
     text = metadata["chainrule"]
     if metadata.get("sha256") != _checksum(text, arrays):
         raise CheckpointError(f"{file}: damaged: its checksum does not fit its content")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from .files import OutputError, writing
+from ..data.files import OutputError, writing
 
 
 class MetricsLog:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ChainruleError
-from .files import write_atomically
+from ..data.files import write_atomically
 from .metrics import read_metrics
 
 # Okabe and Ito's palette, safe for colour-blind readers.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import ChainruleError
-from .files import OutputError, remove_leftovers, write_atomically, writing
+from ..data.files import OutputError, remove_leftovers, write_atomically, writing
 
 LAST = "last.safetensors"
 BEST = "best.safetensors"
