@@ -1,6 +1,7 @@
 """chainrule: backpropagation that is fast, visible and explainable."""
 
 import warnings as _warnings
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 # NumPy warns where floating-point arithmetic overflows or divides by zero; infinity and NaN
 # are values here, as in PyTorch. The filter covers this library's own calls of NumPy only.
@@ -42,3 +43,15 @@ from .func import check_grad
 from .random import Generator, manual_seed, rand, randint, randn, randperm
 
 __version__ = "0.1.0"
+
+if _TYPE_CHECKING:
+    from .explain.explanation import explain
+
+
+def __getattr__(name: str) -> object:
+    # What is not needed to train is loaded when it is first asked for.
+    if name == "explain":
+        from importlib import import_module
+
+        return import_module(f"{__name__}.explain")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

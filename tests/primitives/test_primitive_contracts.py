@@ -363,7 +363,7 @@ def test_gradients_pass_through_a_batch(case: tuple[str, bool]) -> None:
         np.testing.assert_allclose(g.numpy(), w, rtol=1e-10, atol=1e-11)
 
 
-@pytest.mark.parametrize("style", ["latex", "text"])
+@pytest.mark.parametrize("style", ["latex", "text", "mathml"])
 @pytest.mark.parametrize("name", ALL)
 def test_notation_can_be_written(name: str, style: Any) -> None:
     primitive = table[name]

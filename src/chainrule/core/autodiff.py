@@ -94,6 +94,7 @@ def pull_back(
     create_graph: bool = False,
     through: bool = True,
     order: list[Node] | None = None,
+    watch: Callable[[Node, Any, int, Any], None] | None = None,
 ) -> dict[Node, Tensor]:
     """Propagate cotangents of some nodes back to the nodes they depend on.
 
@@ -105,6 +106,9 @@ def pull_back(
         through: False stops at the wanted nodes: a path from one of them to another does
             not count.
         order: `collect(cotangents)`, where the caller has it.
+        watch: told every product of the chain rule when it is made, as `watch(node, g, position,
+            contribution)`: what a node with the cotangent g hands back to its input at
+            `position`; None where the derivative is zero.
 
     Returns:
         The cotangent of each wanted node that the outputs depend on.
@@ -130,7 +134,7 @@ def pull_back(
                 if not through:
                     continue
             if node.inputs:
-                _spread(node, g, pending, leads)
+                _spread(node, g, pending, leads, watch)
             elif isinstance(node.primitive, Released):
                 node.primitive.complain()
     return found
@@ -145,7 +149,7 @@ def _leading(order: list[Node], wanted: set[Node]) -> set[Node]:
     return leads
 
 
-def _spread(node: Node, g: Any, pending: dict[Node, Any], leads: set[Node] | None) -> None:
+def _spread(node: Node, g: Any, pending: dict[Node, Any], leads: set[Node] | None, watch: Any) -> None:
     """Add the cotangents of a node's inputs, given that of the node."""
     parents = node.inputs
     primitive = node.primitive
@@ -155,6 +159,8 @@ def _spread(node: Node, g: Any, pending: dict[Node, Any], leads: set[Node] | Non
         if leads is None or whole in leads:
             parts = pending.setdefault(whole, [None] * len(whole.value))
             index = node.params["index"]
+            if watch is not None:
+                watch(node, g, 0, g)
             parts[index] = g if parts[index] is None else parts[index] + g
         return
     y = _handle(node)
@@ -163,6 +169,8 @@ def _spread(node: Node, g: Any, pending: dict[Node, Any], leads: set[Node] | Non
         if not parent.requires_grad or (leads is not None and parent not in leads):
             continue
         contribution = primitive.vjp(position, g, y, inputs, node.params)
+        if watch is not None:
+            watch(node, g, position, contribution)
         if contribution is None:
             continue
         earlier = pending.get(parent)

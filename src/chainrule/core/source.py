@@ -25,11 +25,14 @@ class Location(NamedTuple):
     text: str
     function: str
 
-    def __str__(self) -> str:
+    @property
+    def where(self) -> str:
+        """`train.py:12`, relative to the working directory where the file lies below it."""
         file = os.path.relpath(self.file) if os.path.isabs(self.file) else self.file
-        if file.startswith(os.pardir):
-            file = self.file
-        return f"{file}:{self.line}: {self.text}" if self.text else f"{file}:{self.line}"
+        return f"{self.file if file.startswith(os.pardir) else file}:{self.line}"
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}" if self.text else self.where
 
 
 def is_user_code(filename: str) -> bool:

@@ -40,7 +40,7 @@ def _half_at_ties(strict: Any, equal: Any) -> Tensor:
 add = pointwise("add", np.add, latex="{a} + {b}", text="{a} + {b}", precedence=SUM, partials=(1, 1))
 subtract = pointwise("subtract", np.subtract, latex="{a} - {b:2}", text="{a} - {b:2}", precedence=SUM, partials=(1, -1))
 multiply = pointwise(
-    "multiply", np.multiply, latex=r"{a} \, {b}", text="{a} * {b}", precedence=PRODUCT,
+    "multiply", np.multiply, latex=r"{a} \, {b}", text="{a} · {b}", precedence=PRODUCT,
     partials=(lambda _y, _a, b: b, lambda _y, a, _b: a),
 )  # fmt: skip
 divide = pointwise(
@@ -156,7 +156,7 @@ relu = pointwise(
 )  # fmt: skip
 select_positive = pointwise(
     "select_positive", lambda g, y: np.multiply(g, y > 0) if special.all_finite(g) else np.where(y > 0, g, 0),
-    latex=r"{a} \, [{b:0} > 0]", text="{a} * [{b:0} > 0]", precedence=PRODUCT, arity=2,
+    latex=r"{a} \, [{b:0} > 0]", text="{a} · [{b:0} > 0]", precedence=PRODUCT, arity=2,
     result=lambda g, _y: g, partials=(lambda _y, _g, mask: where(greater(mask, 0), 1.0, 0.0), None),
     vjps=(lambda g, _y, _g, mask: match(select_positive(g, mask), _g), None),
     jvp=lambda tangents, y, _g, mask: None if tangents[0] is None else select_positive(tangents[0], mask),

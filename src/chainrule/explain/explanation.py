@@ -1,0 +1,185 @@
+"""`explain`: why a tensor has the gradient it has."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..core.autodiff import cotangent_like
+from ..core.errors import DTypeError, GradientError, IndexingError, located
+from ..core.source import is_user_code
+from ..core.tensor import Tensor, new_tensor
+from ..nn.parameter import Parameter
+from .formulas import Formula, local_formula, product_formula
+from .names import Name, Places, name_values
+from .steps import Step, gradient_tensor, step_of
+from .trace import Product, Trace, Value, trace
+
+
+def explain(
+    loss: Tensor,
+    wrt: Any = None,
+    *,
+    at: Any = None,
+    gradient: Any = None,
+    names: Mapping[str, Any] | None = None,
+) -> Explanation:
+    """Explain the gradient of `loss` with respect to `wrt`, step by step, with the numbers of this very graph.
+
+    Nothing is computed again but the backward pass, once. The graph must not have been released
+    by an optimiser's step; `loss.backward()` before is fine.
+
+    Args:
+        loss: a scalar, or any tensor together with its own `gradient`.
+        wrt: a tensor, a sequence of them, or names such as "fc1.weight"; every leaf that
+            receives a gradient if left out.
+        at: an index of one entry of `wrt`: the explanation follows this entry with scalars.
+        gradient: the gradient of `loss` itself, of its shape; 1 for a scalar.
+        names: variables to take names from; those of the caller if left out.
+
+    Raises:
+        GradientError: `loss` requires no gradient, its graph was released, or it is no scalar
+            and `gradient` is missing.
+        IndexingError: `at` names no single entry.
+        DTypeError: `loss` or `wrt` is no tensor.
+    """
+    if not isinstance(loss, Tensor):
+        raise DTypeError(located(f"explain: the loss is a tensor, got {type(loss).__name__}"))
+    if loss._node is None or not loss._node.requires_grad:
+        raise GradientError(
+            located("explain: the loss was not computed from anything that requires a gradient, or under no_grad()")
+        )
+    graph = trace(loss, cotangent_like(loss, gradient, "explain"))
+    return Explanation(graph, wrt, at, _caller_names() if names is None else names)
+
+
+def _caller_names() -> dict[str, Any]:
+    frame = sys._getframe(2)
+    while frame is not None:
+        if is_user_code(frame.f_code.co_filename):
+            return {**frame.f_globals, **frame.f_locals}
+        frame = frame.f_back  # type: ignore[assignment]
+    return {}
+
+
+class Explanation:
+    """The chain rule from a loss back to the asked tensors, with all numbers.
+
+    Attributes:
+        trace: the graph and every product of the backward pass.
+        targets: the asked values.
+        names: what every value is called.
+    """
+
+    def __init__(self, graph: Trace, wrt: Any, at: Any, namespace: Mapping[str, Any]) -> None:
+        self.trace = graph
+        self.places = Places()
+        self.names: dict[Value, Name] = name_values(graph, namespace)
+        self._single = isinstance(wrt, Tensor | str)
+        self.targets = self._resolve(wrt)
+        self.at = None if at is None else self._entry(at)
+        self._leads = graph.leading_to(self.targets)
+        self._steps: list[Step] | None = None
+
+    def _resolve(self, wrt: Any) -> list[Value]:
+        if wrt is None:
+            return [v for v in self.trace.values if v.primitive is None and v.requires_grad]
+        asked = [wrt] if self._single else list(wrt)
+        return [self._by_name(w) if isinstance(w, str) else self._by_tensor(w) for w in asked]
+
+    def _by_tensor(self, tensor: Any) -> Value:
+        if not isinstance(tensor, Tensor):
+            raise DTypeError(located(f"explain: wrt is a tensor or a name, got {type(tensor).__name__}"))
+        value = self.trace.value_of(tensor)
+        if value is None or not value.requires_grad:
+            raise GradientError(located("explain: the loss does not depend on wrt by any recorded operation"))
+        return value
+
+    def _by_name(self, name: str) -> Value:
+        known = {self.names[v].label: v for v in self.trace.values if v.requires_grad}
+        if name in known:
+            return known[name]
+        import difflib
+
+        leaves = [self.names[v].label for v in self.trace.values if v.primitive is None and v.requires_grad]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(leaves[:12])}"
+        raise GradientError(f"explain: nothing in this graph is called {name!r}; {hint}")
+
+    def _entry(self, at: Any) -> tuple[int, ...]:
+        entry = tuple(at) if isinstance(at, tuple | list) else (at,)
+        if len(self.targets) != 1:
+            raise IndexingError(located(f"explain: at= needs one tensor to point into, wrt has {len(self.targets)}"))
+        shape = self.targets[0].shape
+        if len(entry) != len(shape) or not all(
+            isinstance(i, int | np.integer) and -n <= i < n for i, n in zip(entry, shape, strict=True)
+        ):
+            raise IndexingError(located(f"explain: at={at!r} is no entry of a tensor of shape {shape}"))
+        return tuple(int(i) % n for i, n in zip(entry, shape, strict=True))
+
+    @property
+    def gradient(self) -> Any:
+        """The gradient, exactly as autodiff computes it: a tensor, or a tuple of them for several.
+
+        With `at=`, the entry asked for, as a 0-d tensor.
+        """
+        found = [gradient_tensor(v) for v in self.targets]
+        if self.at is not None:
+            entry = found[0]
+            assert entry is not None
+            return new_tensor(np.asarray(entry.numpy()[self.at]), None)
+        return found[0] if self._single else tuple(found)
+
+    @property
+    def steps(self) -> list[Step]:
+        """The derivatives from the loss back to the asked tensors, in the order in which they are found."""
+        if self._steps is None:
+            self._steps = [
+                step_of(v, self.names, self.places.path(v), is_loss=v is self.trace.loss)
+                for v in reversed(self.trace.values)
+                if v in self._leads and (v.gradient is not None or v in self.targets)
+            ]
+        return self._steps
+
+    @property
+    def title(self) -> str:
+        """What is explained, as text: `∂L/∂fc1.weight[3, 5]`."""
+        entry = "" if self.at is None else f"[{', '.join(map(str, self.at))}]"
+        names = [self.names[v].label for v in self.targets[:3]]
+        more = ", …" if len(self.targets) > 3 else ""
+        return f"∂L/∂{names[0]}{entry}" if len(self.targets) == 1 else f"∂L/∂({', '.join(names)}{more})"
+
+    def on_path(self, value: Value) -> bool:
+        """Whether the gradient passes a value on its way from the loss to the asked tensors."""
+        return value in self._leads
+
+    def is_parameter(self, value: Value) -> bool:
+        """Whether a value is a trained parameter of a module."""
+        return isinstance(value.node.owner, Parameter)
+
+    def product_formulas(self, product: Product) -> tuple[Formula | None, Formula | None]:
+        """The local derivative and the product of one edge, as formulas."""
+        return local_formula(product, self.names), product_formula(product, self.names)
+
+    def to_latex(self) -> str:
+        """The steps as LaTeX, one equation a line, in an `aligned` environment."""
+        lines = [s.formula.latex.replace(" = ", " &= ", 1) for s in self.steps]
+        return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The whole explanation as a JSON document; `chainrule.explain.document` describes it."""
+        from .document import document
+
+        return json.dumps(document(self), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def __str__(self) -> str:
+        return "\n".join(s.formula.text for s in self.steps)
+
+    def __repr__(self) -> str:
+        asked = ", ".join(self.names[v].label for v in self.targets[:3])
+        more = f" and {len(self.targets) - 3} more" if len(self.targets) > 3 else ""
+        return f"<Explanation of ∂L/∂({asked}{more}): {len(self.steps)} steps>"
