@@ -242,7 +242,17 @@ def lookups() -> list[Case]:
     ]
 
 
-CASES = [*pointwise(), *rows(), *normalisations(), *classification(), *numbers(), *margins(), *lookups()]
+def attention() -> list[Case]:
+    q, k, v = x(2, 3, 4, 5), x(2, 3, 6, 5, seed=1), x(2, 3, 6, 5, seed=2)
+    name = "scaled_dot_product_attention"
+    return [
+        Case(name, (q, k, v)),
+        Case(name, (q, k, v), (), {"is_causal": True, "scale": 0.7}),
+        Case(name, (q, k, v), (), {"attn_mask": x(4, 6, seed=3)}),
+    ]
+
+
+CASES = [*pointwise(), *rows(), *normalisations(), *classification(), *numbers(), *margins(), *lookups(), *attention()]
 
 
 def call(case: Case, tensors: tuple[Any, ...], functions: Any = F, convert: Any = cr.tensor) -> Any:

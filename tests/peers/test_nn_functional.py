@@ -21,7 +21,13 @@ IMAGES = {case[0] for case in image_samples.functions()}
 # PyTorch computes these with float32 constants (1/6, 1/alpha) even in float64.
 ROUGH = {"hardsigmoid", "celu"}
 # One derivative only: PyTorch has no second one, or none that is differentiable.
-FIRST_ORDER = {"hardsigmoid", "multi_margin_loss", "multilabel_margin_loss", "embedding"}
+FIRST_ORDER = {
+    "hardsigmoid",
+    "multi_margin_loss",
+    "multilabel_margin_loss",
+    "embedding",
+    "scaled_dot_product_attention",
+}
 
 
 def test_every_function_is_compared() -> None:

@@ -15,6 +15,7 @@ import torch
 import chainrule as cr
 from chainrule import nn
 from tests.nn import image_samples
+from tests.peers import test_attention
 from tests.peers.agreement import agree, noise
 
 D = np.float64
@@ -149,8 +150,9 @@ def losses() -> list[Case]:
 
 
 CASES = [*activations(), *layers(), *losses()]
-# Compared in test_conv.py.
+# Compared in test_conv.py and test_attention.py.
 IMAGES = {case[0] for case in image_samples.layers()}
+SEQUENCES = test_attention.LAYERS | {"RotaryEmbedding"}
 # Containers and the bases of layers: tests/nn/test_module.py and test_containers.py.
 ELSEWHERE = {
     "Buffer", "Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential", "StateDictError",
@@ -186,7 +188,7 @@ def label(case: Case) -> str:
 
 
 def test_every_layer_is_compared() -> None:
-    missing = set(nn.__all__) - {case.name for case in CASES} - ELSEWHERE - IMAGES
+    missing = set(nn.__all__) - {case.name for case in CASES} - ELSEWHERE - IMAGES - SEQUENCES
     assert not missing, f"no comparison with PyTorch for {sorted(missing)}"
 
 
