@@ -35,7 +35,7 @@ def test_a_node_points_to_the_innermost_line_of_user_code() -> None:
     call = _lines(y)[0][1]
     assert call.startswith("y = model(")
     assert [(n, t.partition("# ")[2]) for n, t in _lines(y)[1:]] == [
-        ("add", "the block's layer"), ("matmul", "the block's layer"), ("tanh", "in the block"),
+        ("affine", "the block's layer"), ("tanh", "in the block"),
     ]  # fmt: skip
 
 

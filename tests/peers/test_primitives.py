@@ -162,6 +162,7 @@ PEERS: dict[str, Callable[..., Any]] = {
     "pad": _pad,
     "concat": lambda *parts, axis: torch.cat(parts, dim=axis),
     "matmul": _matmul,
+    "affine": torch.nn.functional.linear,
     "solve": torch.linalg.solve,
     "inv": torch.linalg.inv,
     "pinv": lambda x, _tolerance: torch.linalg.pinv(x),

@@ -199,7 +199,7 @@ def test_a_nan_loss_names_operation_module_line_and_operands(tmp_path):
 
 
 def test_a_nan_in_the_data_is_called_that(tmp_path):
-    with pytest.raises(NonFiniteError, match=r"an input holds NaN.*`matmul`.* in module fc1.*look at the data"):
+    with pytest.raises(NonFiniteError, match=r"an input holds NaN.*`affine`.* in module fc1.*look at the data"):
         broken(new_run(tmp_path, "test", {}), Net(), cr.Tensor(np.full((8, 5), np.nan, np.float32)))
 
 

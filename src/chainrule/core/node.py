@@ -218,15 +218,12 @@ mode = Mode()
 
 def collect(roots: Iterable[Node]) -> list[Node]:
     """Every node that requires a gradient and that `roots` depend on, in creation order."""
-    seen: set[Node] = set()
     stack = [node for node in roots if node.requires_grad]
+    seen = set(stack)
     while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        for parent in node.inputs:
+        for parent in stack.pop().inputs:
             if parent.requires_grad and parent not in seen:
+                seen.add(parent)
                 stack.append(parent)
     return sorted(seen, key=_creation)
 

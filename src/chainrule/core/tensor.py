@@ -407,6 +407,9 @@ def constant(scalar: bool | int | float | complex, dtype: np.dtype) -> Tensor:
 
 def operand(value: Any, dtype: np.dtype | None) -> Any:
     """`value` as an operand beside a tensor of type `dtype`; NotImplemented if it is none."""
+    kind = type(value)
+    if (kind is float or kind is int) and dtype is not None and dtype.kind in "fc":
+        return constant(value, dtype)  # by far the most frequent case
     if isinstance(value, Tensor):
         return value
     if isinstance(value, _SCALARS) and not isinstance(value, np.generic):

@@ -53,12 +53,13 @@ def match_realness(g: Tensor, x: Any) -> Tensor:
 
 def match(g: Tensor, x: Any) -> Tensor:
     """Fit a cotangent to the operand: its shape, its realness and its precision."""
-    shape, dtype = x.shape, x.dtype
-    if g.dtype != dtype:
+    given, wanted = g._value, x._value
+    shape, dtype = wanted.shape, wanted.dtype
+    if given.dtype is not dtype and given.dtype != dtype:
         g = match_realness(g, x)
         if g.dtype != dtype:
             return table["astype"](unbroadcast(g, shape), dtype=dtype)
-    return unbroadcast(g, shape)
+    return g if given.shape == shape else unbroadcast(g, shape)
 
 
 def _scaled(g: Tensor, partial: Any, conjugate: bool) -> Tensor | None:

@@ -1,4 +1,7 @@
-"""The matrix product, with both operands optionally transposed, closed under differentiation."""
+"""The matrix product, with both operands optionally transposed, and the affine map of a dense layer.
+
+The derivatives of the affine map are matrix products, those of matrix products are matrix products.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from ..core.errors import ShapeError
 from ..core.node import ShapeDtype
 from ..core.primitive import Primitive
 from ..core.tensor import Tensor
-from .families import align_batched, broadcast_shapes, match
-from .pointwise import conj
+from .families import align_batched, broadcast_shapes, fit_tangent, match
+from .pointwise import add, conj
 from .shape import reshape
 
 _F = np.dtype("float32")
@@ -21,9 +24,9 @@ _F = np.dtype("float32")
 
 def _value(a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool) -> np.ndarray:
     if transpose_a:
-        a = a.swapaxes(-1, -2)
+        a = a.mT
     if transpose_b:
-        b = b.swapaxes(-1, -2)
+        b = b.mT
     if b.ndim == 2 and a.ndim > 2:
         # One product instead of one per batch entry.
         rows = math.prod(a.shape[:-1])
@@ -85,4 +88,52 @@ matmul = Primitive(
     text=lambda transpose_a, transpose_b: _notation(transpose_a, transpose_b, "ᵀ", " "),
     precedence=2,
     example=([((2, 3), _F), ((3, 4), _F)], {"transpose_a": False, "transpose_b": False}),
+)  # fmt: skip
+
+
+def _affine_value(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> np.ndarray:
+    y = np.matmul(x, w.T) if x.ndim == 2 else _value(x, w, False, True)
+    return np.add(y, b, out=y) if b.dtype == y.dtype else y + b
+
+
+def _affine_rule(x: Any, w: Any, b: Any) -> ShapeDtype:
+    if len(w.shape) != 2 or len(x.shape) < 2 or b.shape != w.shape[:1]:
+        raise ShapeError(
+            f"x (…, in), w (out, in) and b (out,) with at least 2 axes of x, got {x.shape}, {w.shape} and {b.shape}"
+        )
+    product = _rule(x, w, False, True)
+    return ShapeDtype(product.shape, np.result_type(product.dtype, b.dtype))
+
+
+def _affine_jvp(tangents: Sequence[Tensor | None], y: Tensor, x: Tensor, w: Tensor, _b: Any) -> Tensor | None:
+    dx, dw, db = tangents
+    product = None
+    if dx is not None or dw is not None:
+        product = _jvp((dx, dw), y, x, w, transpose_a=False, transpose_b=True)
+    total = product if db is None else db if product is None else product + db
+    return fit_tangent(total, y)
+
+
+def _affine_batch(_size: int, batched: Sequence[bool], inputs: Sequence[Tensor], _params: dict[str, Any]) -> Tensor:
+    x, w, b = inputs
+    if not any(batched[1:]):
+        return affine(x, w, b)
+    product = matmul(*align_batched(batched[:2], (x, w)), transpose_a=False, transpose_b=True)
+    if batched[2]:
+        rank = x.ndim - batched[0]
+        b = reshape(b, shape=(b.shape[0], *(1,) * (rank - 1), b.shape[1]))
+    return add(product, b)
+
+
+affine = Primitive(
+    "affine", _affine_value, abstract=_affine_rule,
+    vjps=(
+        lambda g, _y, _x, w, _b: _vjp_a(g, _y, _x, w, False, True),
+        lambda g, _y, x, _w, _b: _vjp_b(g, _y, x, _w, False, True),
+        lambda g, _y, _x, _w, _b: match(g, _b),
+    ),
+    jvp=_affine_jvp, batch=_affine_batch,
+    latex=r"{a:2} \, {b:4}^{{\top}} + {c}", text="{a:2} {b:4}ᵀ + {c}", precedence=1,
+    example=([((2, 3), _F), ((4, 3), _F), ((4,), _F)], {}),
+    doc="x wᵀ + b along the last axis of x: a dense layer.",
 )  # fmt: skip

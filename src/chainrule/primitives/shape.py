@@ -15,6 +15,7 @@ from ..core.tensor import Tensor, new_tensor
 from .families import linear, unbroadcast
 
 _F = np.dtype("float32")
+_SMALL = 1024
 
 
 identity = linear(
@@ -65,8 +66,17 @@ def _broadcast_batch(size: int, _batched: Any, inputs: Sequence[Tensor], params:
     return broadcast_to(x, shape=(size, *shape))
 
 
+def _broadcast_value(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if x.shape == () and math.prod(shape) < _SMALL:
+        # NumPy's view takes longer to make than these few numbers to write.
+        filled = np.empty(shape, x.dtype)
+        filled.fill(x)
+        return filled
+    return np.broadcast_to(x, shape)
+
+
 broadcast_to = linear(
-    "broadcast_to", lambda x, shape: np.broadcast_to(x, shape), latex="{x}", text="{x}",
+    "broadcast_to", _broadcast_value, latex="{x}", text="{x}",
     abstract=_broadcast_rule, transpose=lambda g, _x, shape: unbroadcast(g, _x.shape),
     batch=_broadcast_batch, example=([((3,), _F)], {"shape": (2, 3)}),
 )  # fmt: skip

@@ -183,7 +183,7 @@ def check_weight(weight: Tensor, count: int, name: str) -> Tensor:
     return weight
 
 
-def _alongchecked_classes(weight: Tensor, x: Tensor, axis: int, name: str) -> Tensor:
+def _weight_along(weight: Tensor, x: Tensor, axis: int, name: str) -> Tensor:
     weight = check_weight(weight, x.shape[axis], name)
     return reshape(weight, shape=(x.shape[axis], *(1,) * (x.ndim - 1 - axis)))
 
@@ -194,7 +194,7 @@ def _against_probabilities(
     if smoothing:
         target = target * (1 - smoothing) + smoothing / logs.shape[axis]
     if weight is not None:
-        target = target * _alongchecked_classes(weight, logs, axis, "cross_entropy")
+        target = target * _weight_along(weight, logs, axis, "cross_entropy")
     return reduced(-total(logs * target, (axis,)), reduction, "cross_entropy")
 
 
@@ -203,7 +203,7 @@ def _smoothed(
 ) -> Tensor:
     # (1 - s) nll + s/C Σ_c w_c (-ln p_c), both averaged with the weights of the target classes.
     sharp = _likelihood(logs, target, weight, ignore_index, reduction, "cross_entropy")
-    weighted = logs if weight is None else logs * _alongchecked_classes(weight, logs, axis, "cross_entropy")
+    weighted = logs if weight is None else logs * _weight_along(weight, logs, axis, "cross_entropy")
     even = -total(weighted, (axis,))
     classes, ignored = checked_classes(logs, target, ignore_index, "cross_entropy")
     if ignored is not None:

@@ -132,7 +132,7 @@ def beyond(indices: np.ndarray, count: int) -> bool:
         return False
     if indices.dtype.kind == "i":
         indices = indices.view(f"u{indices.dtype.itemsize}")
-    return int(indices.max()) >= count
+    return int(np.maximum.reduce(indices, axis=None)) >= count
 
 
 def positions(count: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.errors import DTypeError, ShapeError, located
 from ...core.tensor import Tensor
-from ...primitives.matmul import matmul
+from ...primitives.matmul import affine, matmul
 from ...primitives.pointwise import add
 from ...primitives.shape import permute_dims, reshape
 from .common import floating
@@ -35,15 +35,15 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         fits = False
     if not fits:
         raise _linear_error(input, weight)
-    if len(x_shape) == 2 and len(w_shape) == 2:
+    if len(w_shape) == 2 and len(x_shape) > 1:
+        if bias is not None and bias.shape == w_shape[:1]:
+            return affine(input, weight, bias)
         y = matmul(input, weight, transpose_a=False, transpose_b=True)
     else:
         rows = input if len(x_shape) > 1 else reshape(input, shape=(1, *x_shape))
         columns = weight if len(w_shape) > 1 else reshape(weight, shape=(1, *w_shape))
         y = matmul(rows, columns, transpose_a=False, transpose_b=True)
-        shape = (*x_shape[:-1], *w_shape[:-1])
-        if y.shape != shape:
-            y = reshape(y, shape=shape)
+        y = reshape(y, shape=(*x_shape[:-1], *w_shape[:-1]))
     return y if bias is None else add(y, bias)
 
 
