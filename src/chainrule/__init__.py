@@ -45,13 +45,18 @@ from .random import Generator, manual_seed, rand, randint, randn, randperm
 __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
+    from .compiler import compile
     from .explain.explanation import explain
+
+_LAZY = {"compile": "compiler"}
 
 
 def __getattr__(name: str) -> object:
-    # What is not needed to train is loaded when it is first asked for.
-    if name == "explain":
-        from importlib import import_module
+    # What is not needed to train eagerly is loaded when it is first asked for.
+    from importlib import import_module
 
+    if name == "explain":
         return import_module(f"{__name__}.explain")
+    if name in _LAZY:
+        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

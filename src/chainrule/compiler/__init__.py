@@ -3,3 +3,7 @@
 trace → passes → schedule → memory → code → runtime. Each stage is a small package whose input
 and output can be printed and tested by themselves.
 """
+
+from .compile import Compiled, compile
+
+__all__ = ["Compiled", "compile"]

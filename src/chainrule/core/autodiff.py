@@ -134,7 +134,8 @@ def pull_back(
                 if not through:
                     continue
             if node.inputs:
-                _spread(node, g, pending, leads, watch)
+                spread = _spread if mode.trace is None else _spread_at
+                spread(node, g, pending, leads, watch)
             elif isinstance(node.primitive, Released):
                 node.primitive.complain()
     return found
@@ -175,6 +176,16 @@ def _spread(node: Node, g: Any, pending: dict[Node, Any], leads: set[Node] | Non
             continue
         earlier = pending.get(parent)
         pending[parent] = contribution if earlier is None else earlier + contribution
+
+
+def _spread_at(node: Node, g: Any, pending: dict[Node, Any], leads: set[Node] | None, watch: Any) -> None:
+    """`_spread` for a compiler: the operations belong to the line and the module of the forward pass."""
+    place, scope = mode.place, mode.scope
+    mode.place, mode.scope = node.place or place, node.scope
+    try:
+        _spread(node, g, pending, leads, watch)
+    finally:
+        mode.place, mode.scope = place, scope
 
 
 def _handle(node: Node) -> Any:

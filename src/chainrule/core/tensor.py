@@ -290,7 +290,7 @@ class Variable(Tensor):
                 raise DTypeError(
                     located(f"cannot assign {array.dtype} to {self.name or 'a variable'} of type {mine.dtype}")
                 )
-            array = array.astype(mine.dtype)
+            array = value.astype(mine.dtype)._value if isinstance(value, Tensor) else array.astype(mine.dtype)
         self._set(array)
 
     def _set(self, array: Any) -> None:

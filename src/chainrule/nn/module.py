@@ -21,6 +21,9 @@ from .parameter import Buffer, Parameter, require_cpu
 
 M = TypeVar("M", bound="Module")
 
+changes = [0]
+"""How often an attribute of any module was set: as long as it stays, no module has changed."""
+
 
 class StateDictError(ChainruleError, RuntimeError):
     """A state dict does not fit the module it is loaded into."""
@@ -57,6 +60,8 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outer, place = mode.scope, mode.place
         mode.scope = (self, outer)
+        if mode.trace is not None:
+            mode.trace.entered.add(self)
         # No line of the user's runs inside a layer of the library: its operations share the caller's.
         mode.place = None if self._has_user_code else place or source.capture(2)
         try:
@@ -93,6 +98,7 @@ class Module:
         return HookHandle(self, "_after", hook)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        changes[0] += 1
         held = self.__dict__.get(name)
         if isinstance(held, Variable) and isinstance(value, Tensor) and not isinstance(value, Variable):
             if isinstance(held, Parameter):
@@ -137,6 +143,7 @@ class Module:
             raise OperationError(located(f"a name is a string that is not empty and has no dot, got {name!r}"))
         if name not in self.__dict__ and hasattr(type(self), name):
             raise OperationError(located(f"{type(self).__name__} already has an attribute {name!r}"))
+        changes[0] += 1
         self.__dict__[name] = value
 
     # Walking the tree.
@@ -248,8 +255,10 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters, or set them to zero."""
         for p in self.parameters():
-            if p.grad is not None:
-                p.grad = None if set_to_none else new_tensor(np.zeros(p.shape, p.dtype), None)
+            if set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                p.grad = new_tensor(np.zeros(p.shape, p.dtype), None)
 
     def to(self: M, dtype: Any = None, device: Any = None) -> M:
         """Convert floating parameters and buffers (and gradients) to `dtype`, in place; returns itself.

@@ -9,14 +9,15 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from .optimizer import Optimizer
+from .setting import Setting
 
 
 def bias_correction(beta: float, step: Any) -> Any:
-    """1 - beta^step, for a number or a tensor; without cancellation where beta is close to 1."""
-    if beta == 0:
+    """1 - beta^step, for numbers or settings of a traced step; without cancellation where beta is close to 1."""
+    if not beta:
         return 1.0
-    exponent = step * math.log(beta)
-    return -math.expm1(exponent) if isinstance(exponent, float) else -exponent.__array_namespace__().expm1(exponent)
+    exponent = step * (beta.log() if isinstance(beta, Setting) else math.log(beta))
+    return -exponent.expm1() if isinstance(exponent, Setting) else -math.expm1(exponent)
 
 
 def adam(

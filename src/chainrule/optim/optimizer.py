@@ -9,7 +9,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,15 +18,15 @@ import numpy as np
 from ..core.autodiff import enable_grad, release_graphs, unrecorded
 from ..core.dtypes import default_dtype, float32, float64, is_differentiable
 from ..core.errors import DTypeError, GradientError, OperationError, describe, located
+from ..core.node import mode
 from ..core.tensor import Tensor, Variable, new_tensor
-from ..primitives.pointwise import astype
 from .bundle import Bundle
+from .setting import Setting
 
 SMALL = 1 << 14
 """Parameters of at most this many elements are updated together, as one vector."""
 
 _IMPLEMENTATION = frozenset(("foreach", "fused", "capturable", "differentiable"))
-_ndarray = np.ndarray
 
 
 class Optimizer:
@@ -70,6 +71,7 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Variable]] = defaultdict(dict)
         self.param_groups: list[dict[str, Any]] = []
         self._bundles: list[tuple[list[Tensor], list[Bundle]]] = []
+        self._origin = object()  # another one when the states are replaced
         self._stepped = False  # learning-rate schedules warn when they move before the weights do
         self._options = tuple(
             name
@@ -171,9 +173,11 @@ class Optimizer:
         """Forget the gradients; with `set_to_none=False` set those that exist to zero."""
         for group in self.param_groups:
             for p in group["params"]:
-                earlier = p.grad
-                if earlier is not None:
-                    p._grad = None if set_to_none else new_tensor(np.zeros(p.shape, p.dtype), None)
+                # Not to read the old gradient tells a trace that it does not matter.
+                if set_to_none:
+                    p._grad = None
+                elif p.grad is not None:
+                    p._grad = new_tensor(np.zeros(p.shape, p.dtype), None)
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; the others stay as they are.
@@ -214,17 +218,43 @@ class Optimizer:
 
     def _update(self, index: int, params: list[Tensor]) -> None:
         group = self.param_groups[index]
-        options = {name: group[name] for name in self._options}
-        rate = _number(group["lr"])
-        if rate is not None:
-            if not math.isfinite(rate):
-                raise OperationError(self._message(f"the learning rate of group {index} is {rate}"))
-            options["lr"] = rate
-        if not all(type(t._value) is _ndarray for p in params for t in (p, p._grad)):  # type: ignore[union-attr]
-            self._update_tensors(group, params, options)
+        if mode.trace is not None:
+            self._update_tensors(group, params, self._settings(index))
             return
+        options = {name: group[name] for name in self._options}
+        options["lr"] = self._finite_rate(group["lr"], index)
         for bundle in self._bundles_of(index, params):
             bundle.update(self, options)
+
+    def _finite_rate(self, lr: Any, index: int) -> float:
+        rate = _number(lr)
+        if rate is None or not math.isfinite(rate):
+            raise OperationError(self._message(f"the learning rate of group {index} is {lr}"))
+        return rate
+
+    def _settings(self, index: int) -> dict[str, Any]:
+        """A group's options in a traced step: floats become settings, which are read anew at every call.
+
+        The rest, and whether a number is zero, belongs to what is traced.
+        """
+        get = itemgetter("params", *self._options)
+
+        def read() -> tuple[Any, ...]:
+            return (self._origin, *get(self.param_groups[index]))
+
+        def split(options: tuple[Any, ...]) -> tuple[list[Any], list[float]]:
+            numbers: list[float] = []
+            origin, params, *values = options
+            kept: list[Any] = [(origin, *map(id, params))]
+            for name, value in zip(self._options, values, strict=True):
+                if name == "lr" and not isinstance(value, Variable):
+                    value = self._finite_rate(value, index)
+                kept.append(_split(name, value, numbers))
+            return kept, numbers
+
+        settings = iter(mode.trace.settings((self, index), read, split))
+        structure, _ = split(read())
+        return {name: _joined(part, settings) for name, part in zip(self._options, structure[1:], strict=True)}
 
     def _bundles_of(self, index: int, params: list[Tensor]) -> list[Bundle]:
         """The parameters of a group in the bundles of the last step, or in new ones where that does not fit."""
@@ -258,7 +288,7 @@ class Optimizer:
                 state[name] = made
 
     def _update_tensors(self, group: dict[str, Any], params: Sequence[Tensor], options: dict[str, Any]) -> None:
-        """One step where values are those of a trace: the rule on tensors, one parameter at a time."""
+        """One step of a trace: the rule on tensors, one parameter at a time."""
         names = self._names(group)
         for p in params:
             if p.dtype.kind == "c":
@@ -268,7 +298,7 @@ class Optimizer:
             states: list[Any] = [state[name] for name in names if name != "step"]
             if "step" in names:
                 state["step"].assign(state["step"] + 1)
-                options["step"] = astype(state["step"], dtype=p.dtype)
+                options["step"] = Setting(state["step"])
             results = type(self).rule(p, p.grad, *states, **options)
             for cell, value in zip([p, *states], results, strict=True):
                 if isinstance(cell, Variable):
@@ -346,6 +376,7 @@ class Optimizer:
         self.param_groups = groups
         self.state.clear()
         self.state.update(loaded)
+        self._origin = object()
         self._bundles = [([], []) for _ in groups]
 
     def _loaded(
@@ -392,12 +423,35 @@ class Optimizer:
 
 
 def _number(value: Any) -> float | None:
-    """A hyperparameter as a float; None where it is the value of a trace or no number at all."""
+    """A hyperparameter as a float; None where it is no number."""
     if type(value) is float:
         return value
     if isinstance(value, Tensor):
-        return value.item() if type(value._value) is _ndarray and value.size == 1 else None  # type: ignore[return-value]
+        return value.item() if value.size == 1 else None  # type: ignore[return-value]
     return float(value) if isinstance(value, int | float | np.number) else None
+
+
+_SETTING = object()
+_BAKED = frozenset(("eps", "ns_coefficients"))  # never scheduled
+
+
+def _split(name: str, value: Any, numbers: list[float]) -> Any:
+    """An option with its numbers taken out and put into `numbers`."""
+    if isinstance(value, tuple | list) and name not in _BAKED:
+        return tuple(_split(name, part, numbers) for part in value)
+    if isinstance(value, float) and name not in _BAKED and (value or name == "lr"):
+        numbers.append(value)
+        return _SETTING
+    return value
+
+
+def _joined(part: Any, settings: Iterator[Tensor]) -> Any:
+    """An option of `_split` with settings in place of its numbers."""
+    if part is _SETTING:
+        return Setting(next(settings))
+    if isinstance(part, tuple):
+        return tuple(_joined(p, settings) for p in part)
+    return Setting(part) if isinstance(part, Tensor) else part
 
 
 def _scalar_dtype() -> np.dtype:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ...core.errors import DTypeError, OperationError, located
+from ...core.errors import DTypeError, OperationError, TransformError, located
+from ...core.node import mode
 from ...core.tensor import Variable
 from ..optimizer import Optimizer
 
@@ -74,6 +75,13 @@ class LRScheduler:
 
         Call it after `optimizer.step()`; a warning says so where the order is the other one.
         """
+        if mode.trace is not None:
+            raise TransformError(
+                self._message(
+                    "step() sets a Python number, which inside cr.compile would happen once, not at every call; "
+                    "call it outside. The compiled step reads the learning rate anew at every call"
+                )
+            )
         if self._step_count == 1 and not self.optimizer._stepped:
             warnings.warn(
                 f"{type(self).__name__}.step() came before the first optimizer.step(): "
