@@ -9,56 +9,17 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule import nn
 from chainrule.core.errors import DTypeError, GradientError, IndexingError
 from chainrule.core.tensor import Tensor
-from chainrule.nn import functional as F
 from chainrule.optim import SGD
-from tests.primitives.samples import case_id, differentiable_cases, sample
-
-CASES = differentiable_cases()
-
-
-class Residual(nn.Module):
-    def __init__(self) -> None:
-        self.fc1 = nn.Linear(4, 8)
-        self.norm = nn.LayerNorm(8)
-        self.fc2 = nn.Linear(8, 3)
-
-    def forward(self, x: Any) -> Any:
-        h = cr.tanh(self.fc1(x))
-        h = h + self.norm(h)
-        return self.fc2(h)
-
-
-def network() -> tuple[Residual, Tensor]:
-    cr.manual_seed(3)
-    model = Residual()
-    inputs, labels = cr.randn(5, 4), cr.randint(0, 3, (5,))
-    return model, F.cross_entropy(model(inputs), labels)
-
-
-def weighted(name: str, complex_: bool) -> tuple[list[Tensor], Tensor]:
-    """Leaves and a real loss: the primitive's outputs, weighted and added up."""
-    s = sample(name, complex_=complex_)
-    leaves = [Tensor(a, requires_grad=True) for a in s.points]
-    rng = np.random.default_rng(5)
-    parts = []
-    for y in s.call(*leaves):
-        if y.requires_grad:
-            w = rng.uniform(0.5, 1.5, y.shape)
-            part = y * Tensor(w * (1 - 0.5j) if y.dtype.kind == "c" else w)
-            parts.append(cr.sum(cr.real(part) if part.dtype.kind == "c" else part))
-    return leaves, sum(parts[1:], parts[0])
+from tests.explain.samples import CASES, network, primitive_loss
+from tests.primitives.samples import case_id
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id)
 def test_the_gradient_is_autodiff_s_to_the_last_bit_for_every_primitive(case: tuple[str, bool]) -> None:
-    leaves, loss = weighted(*case)
-    wanted = cr.grad(loss, leaves, allow_unused=True)
-    used = [x for x, g in zip(leaves, wanted, strict=True) if g is not None]
-    explained = cr.explain(loss, wrt=used).gradient
-    for got, g in zip(explained, [g for g in wanted if g is not None], strict=True):
+    leaves, loss = primitive_loss(*case)
+    for got, g in zip(cr.explain(loss, wrt=leaves).gradient, cr.grad(loss, leaves), strict=True):
         assert got.dtype == g.dtype
         assert got.numpy().tobytes() == g.numpy().tobytes()
 

@@ -24,6 +24,7 @@ finite is one of the strings "NaN", "Infinity", "-Infinity".
     answers     what the gradient's state gives rise to ask: zero, tiny, huge, NaN, where it came from
     check       null, or what `Explanation.check` found: {"largest_error", "steps", "worst_step"}
 
+Entries of complex numbers in "scalars" are texts ("0.5-1j").
 A *formula* (FORMULA below) is a list [template, name, name, …]: fill the gaps of templates[first] with
 names[rest]. Lists of equal length that grow with the graph hold plain values only.
 
@@ -80,7 +81,7 @@ from typing import TYPE_CHECKING, Any
 from .formulas import Formula, forward_formula, named_mathml, template_mathml
 from .names import Name
 from .sentences import sentence
-from .statistics import number, statistics
+from .statistics import number, scalar, statistics
 from .steps import local_numbers, norm, share
 
 if TYPE_CHECKING:
@@ -217,8 +218,29 @@ class _Writer:
             "edges": [t.edge.index for t in step.terms],
             "formula": self.formula(step.formula),
             "sentence": sentence(step, is_loss=step.node is self.e.trace.loss),
-            "scalars": None,
+            "scalars": _scalars(step.scalars),
         }
+
+
+def _scalars(scalars: Any) -> dict[str, Any] | None:
+    if scalars is None:
+        return None
+    count, rest = scalars.rest
+    return {
+        "entry": list(scalars.entry),
+        "value": scalar(scalars.value),
+        "terms": [
+            {
+                "edge": t.edge.index,
+                "entry": list(t.entry),
+                "upstream": scalar(t.upstream),
+                "local": scalar(t.local),
+                "product": scalar(t.product),
+            }
+            for t in scalars.terms
+        ],
+        "rest": {"count": count, "product": scalar(rest)} if count else None,
+    }
 
 
 def _written(value: Any) -> str:

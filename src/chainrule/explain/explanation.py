@@ -14,6 +14,8 @@ from ..core.errors import DTypeError, GradientError, IndexingError, located
 from ..core.source import is_user_code
 from ..core.tensor import Tensor, new_tensor
 from ..nn.parameter import Parameter
+from .blackboard import follow
+from .differences import Check, check_products
 from .formulas import Formula, local_formula, product_formula
 from .names import Name, Places, name_values
 from .steps import Step, gradient_tensor, step_of
@@ -82,6 +84,9 @@ class Explanation:
         self._single = isinstance(wrt, Tensor | str)
         self.targets = self._resolve(wrt)
         self.at = None if at is None else self._entry(at)
+        self._focus = self.at
+        if len(self.targets) == 1 and self.at is None and not self.targets[0].several and self.targets[0].size == 1:
+            self._focus = (0,) * len(self.targets[0].shape)
         self._leads = graph.leading_to(self.targets)
         self._steps: list[Step] | None = None
 
@@ -138,8 +143,9 @@ class Explanation:
     def steps(self) -> list[Step]:
         """The derivatives from the loss back to the asked tensors, in the order in which they are found."""
         if self._steps is None:
+            scalars = {} if self._focus is None else follow(self.trace, self._leads, self.targets[0], self._focus)
             self._steps = [
-                step_of(v, self.names, self.places.path(v), is_loss=v is self.trace.loss)
+                step_of(v, self.names, self.places.path(v), scalars.get(v), is_loss=v is self.trace.loss)
                 for v in reversed(self.trace.values)
                 if v in self._leads and (v.gradient is not None or v in self.targets)
             ]
@@ -164,6 +170,14 @@ class Explanation:
     def product_formulas(self, product: Product) -> tuple[Formula | None, Formula | None]:
         """The local derivative and the product of one edge, as formulas."""
         return local_formula(product, self.names), product_formula(product, self.names)
+
+    def check(self, tolerance: float = 1e-5) -> Check:
+        """Compare every step with finite differences in float64, and the whole chain with those of the loss.
+
+        The result says the largest errors; it is true if all are below `tolerance`.
+        """
+        products = [t.edge for s in self.steps for t in s.terms]
+        return check_products(products, self.targets, self.trace, lambda v: self.names[v].label, tolerance)
 
     def to_latex(self) -> str:
         """The steps as LaTeX, one equation a line, in an `aligned` environment."""

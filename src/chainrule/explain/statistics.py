@@ -20,6 +20,13 @@ def number(value: float) -> Any:
     return float(f"{value:.4g}")
 
 
+def scalar(value: Any) -> Any:
+    """One number of a derivative for JSON, with seven significant digits; text for a complex one."""
+    if isinstance(value, complex):
+        return f"{value:.7g}"
+    return number(value) if not math.isfinite(value) else float(f"{value:.7g}")
+
+
 def statistics(array: Any, heat: int) -> dict[str, Any] | None:
     """What `chainrule.explain.document` calls STATISTICS; None for several arrays at once.
 

@@ -14,6 +14,7 @@ import numpy as np
 from ..core.autodiff import unrecorded
 from ..core.source import Location
 from ..core.tensor import Tensor, new_tensor
+from .blackboard import Scalars
 from .formulas import Formula, derivative_symbol, is_one, is_passed_on, joined, local_formula, product_formula
 from .names import Name
 from .trace import Product, Value
@@ -92,6 +93,7 @@ class Step:
         formula: the derivative as an equation; it prints as text and has `latex` and `mathml`.
         passed_on: whether the value has no name of its own and its gradient is its one
             consumer's as it is; other formulas then name the consumer's.
+        scalars: the derivative by one entry, number by number, where the explanation follows one.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Step:
     terms: tuple[Term, ...]
     formula: Formula
     passed_on: bool
+    scalars: Scalars | None
     node: Value
 
     @property
@@ -132,7 +135,9 @@ def local_numbers(product: Product) -> np.ndarray | None:
     return np.broadcast_to(found, consumer.shape)
 
 
-def step_of(value: Value, names: dict[Value, Name], module: str, *, is_loss: bool = False) -> Step:
+def step_of(
+    value: Value, names: dict[Value, Name], module: str, scalars: Scalars | None = None, *, is_loss: bool = False
+) -> Step:
     """The step that finds the derivative of a value."""
     terms = tuple(
         Term(
@@ -160,7 +165,7 @@ def step_of(value: Value, names: dict[Value, Name], module: str, *, is_loss: boo
     return Step(
         names[value].label, value.primitive.name if value.primitive else None, module, value.location,
         None if several else value.shape, None if several else str(value.dtype), value.gradient, terms, whole,
-        is_passed_on(value, names), value,
+        is_passed_on(value, names), scalars, value,
     )  # fmt: skip
 
 

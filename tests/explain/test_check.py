@@ -1,0 +1,84 @@
+"""`Explanation.check` finds every right derivative right and wrong ones wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule.core.primitive import table
+from chainrule.core.tensor import Tensor
+from chainrule.primitives.families import pointwise
+from tests.explain.samples import CASES, network, primitive_loss
+from tests.primitives.samples import case_id
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_id)
+def test_every_step_of_every_primitive_agrees_with_finite_differences(case: tuple[str, bool]) -> None:
+    leaves, loss = primitive_loss(*case)
+    check = cr.explain(loss, wrt=leaves).check()
+    assert check.ok, check
+    assert check.largest_error < 1e-7
+    assert check.skipped == 0
+    assert len(check.products) >= len(leaves)
+
+
+def test_every_step_of_a_network_in_float32_agrees() -> None:
+    _, loss = network()
+    e = cr.explain(loss)
+    check = e.check()
+    assert check.ok, check
+    assert {c.primitive for c in check.products} >= {"matmul", "tanh", "log_softmax", "index", "reciprocal"}
+    assert check.largest_error < 1e-7
+    assert 0 < check.largest_rounding < 1e-5
+    assert 0 < check.whole < 1e-5
+
+
+def test_a_wrong_derivative_is_found_and_named() -> None:
+    wrong = pointwise("wrong_square", np.square, partials=lambda _y, x: 3 * x)
+    try:
+        x = cr.tensor([0.5, -2.0], requires_grad=True)
+        check = cr.explain(cr.sum(wrong(x) * 2), wrt=x).check()
+    finally:
+        del table["wrong_square"]
+    assert not check.ok
+    assert check.worst is not None and check.worst.primitive == "wrong_square"
+    assert check.largest_error == pytest.approx(1 / 3, rel=1e-6)
+    assert "NOT ALL AGREE" in str(check)
+
+
+def test_a_wrong_derivative_of_a_large_operand_is_found() -> None:
+    right = table["softmax"].vjps
+    try:
+        table["softmax"].vjps = (lambda g, y, _x, axis: y * g,)
+        x = Tensor(np.random.default_rng(0).standard_normal((30, 7)), requires_grad=True)
+        check = cr.explain(cr.sum(table["softmax"](x, axis=1) ** 2), wrt=x).check()
+    finally:
+        table["softmax"].vjps = right
+    assert not check.ok
+    assert check.worst is not None and check.worst.primitive == "softmax"
+
+
+def test_at_a_kink_any_slope_between_the_sides_is_right() -> None:
+    x = cr.tensor([0.0, 1.0, -1.0], requires_grad=True)
+    loss = cr.sum(table["relu"](x)) + cr.max(cr.abs(x)) + cr.sum(cr.maximum(x, cr.tensor([0.0, 0.0, -1.0])))
+    check = cr.explain(loss, wrt=x).check()
+    assert check.ok, check
+    assert sum(c.kinks for c in check.products) > 0
+    assert "at a kink" in str(check)
+
+
+def test_at_a_kink_a_slope_outside_is_wrong() -> None:
+    steep = pointwise("steep_relu", lambda x: np.maximum(x, 0), partials=lambda _y, x: cr.where(x >= 0, x * 0 + 2, 0.0))
+    try:
+        x = cr.tensor([0.0], requires_grad=True)
+        assert not cr.explain(cr.sum(steep(x)), wrt=x).check().ok
+    finally:
+        del table["steep_relu"]
+
+
+def test_numbers_that_are_not_finite_are_left_out_and_counted() -> None:
+    x = cr.tensor([0.0, 1.0], requires_grad=True)
+    check = cr.explain(cr.sum(cr.log(x) * 2), wrt=x).check()
+    assert check.skipped > 0
+    assert "not checked" in str(check)
