@@ -1,0 +1,504 @@
+"""Loop nests: pointwise work, reductions, and several passes over a row.
+
+A kernel shares its outer indices among threads. For each it makes as many passes over the inner
+axes as its reductions need: softmax finds the largest element, then adds up exponentials, then writes
+quotients. One axis runs in vectors. Where the innermost axis is contiguous, that is the one, and the
+lanes of a sum are added up at the end; where memory is contiguous along an outer axis (the sum over
+a batch), each lane has a sum of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..graph import Value as GraphValue
+from ..schedule.kernels import LoopKernel, Reduction, Store
+from ..schedule.storage import cost
+from .expression import Affine, Call, Const, Expression, Load, Outside, Position, nodes
+from .ir import I1, I8, I64, PTR, Function, Module, Value, type_of, vector
+from .pointwise import emit_call, register_type
+from .target import Target
+
+BLOCK = 1 << 12  # elements of one piece of work where a row is shared among threads
+_SCRATCH = 1 << 17  # bytes of a row that is kept between passes
+_BOOL = np.dtype(bool)
+
+
+def emit_loops(module: Module, name: str, kernel: LoopKernel, target: Target) -> Function:
+    """The function `name(pointers…, thread, threads)` of a kernel; `pointers` says what it takes."""
+    return _LoopCode(module, name, kernel, target).f
+
+
+def pointers(kernel: LoopKernel) -> list[tuple[GraphValue, int]]:
+    """The buffers of a kernel, each with the element at which the pointer that it takes begins.
+
+    That an offset is no part of the code lets kernels that differ in nothing else share it.
+    """
+    found = nodes(*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores))
+    reads = [(n.buffer, n.index.offset) for n in found if isinstance(n, Load)]
+    return list(dict.fromkeys([*reads, *((s.buffer, s.index.offset) for s in kernel.stores)]))
+
+
+def lanes_of(kernel: LoopKernel, target: Target) -> int:
+    """How many elements a vector of the kernel has."""
+    found = nodes(*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores))
+    floats = [n.dtype.itemsize for n in found if n.dtype.kind == "f"]
+    widest = max(floats or [max((s.expression.dtype.itemsize for s in kernel.stores), default=4), 4])
+    return target.vector_bytes // widest
+
+
+class _LoopCode:
+    def __init__(self, module: Module, name: str, kernel: LoopKernel, target: Target) -> None:
+        self.arguments = {pointer: i for i, pointer in enumerate(pointers(kernel))}
+        self.f = f = module.function(name, [PTR] * len(self.arguments) + [I64, I64], internal=True)
+        self.kernel = kernel
+        self.width = lanes_of(kernel, target)
+        self.expressions = nodes(*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores))
+        self._inner_ids = {a for a, _ in kernel.inner}
+        self._arrange()
+        self._levels()
+        self.axis: dict[int, Value] = {}
+        self.base: Value | None = None
+        self.mask: Value | None = None
+        self._emit()
+        f.ret()
+
+    # What runs where
+
+    def _arrange(self) -> None:
+        """Merge axes, and choose the one that runs in vectors."""
+        kernel = self.kernel
+        affines = {n.index for n in self.expressions if isinstance(n, Load | Position)}
+        affines |= {s.index for s in kernel.stores}
+        outer, inner = _merged(kernel.outer, affines), _merged(kernel.inner, affines)
+        self.vertical = False
+        if kernel.reductions:
+            if outer and self._unit_steps(outer[-1][0]) > (self._unit_steps(inner[-1][0]) if inner else 0):
+                self.vertical = True
+            vector_list = outer if self.vertical else inner
+        else:
+            vector_list = outer
+        self.vector_axis: int | None = None
+        self.length = 1
+        if vector_list:
+            self.vector_axis, self.length = vector_list.pop()
+        self.outer, self.inner = outer, inner
+        if not kernel.reductions and self.vector_axis is not None:
+            self._inner_ids = {self.vector_axis}
+
+    def _unit_steps(self, axis: int) -> int:
+        return sum(isinstance(n, Load) and n.index.coefficient(axis) == 1 for n in self.expressions)
+
+    def _levels(self) -> None:
+        """Which nodes change along the inner axes, and in which pass each is known."""
+        self.changing: set[int] = set()
+        self.phase: dict[int, int] = {}
+        known: dict[int, int] = {}
+        for r in self.kernel.reductions:
+            for node in nodes(r.operand):
+                self._level(node, known)
+            known[id(r.result)] = self.phase[id(r.operand)] + 1
+        for node in self.expressions:
+            self._level(node, known)
+
+    def _level(self, node: Expression, known: dict[int, int]) -> None:
+        if id(node) in self.phase:
+            return
+        if isinstance(node, Load | Position) and any(a in self._inner_ids for a, _ in node.index.terms):
+            self.changing.add(id(node))
+        if any(id(o) in self.changing for o in node.operands):
+            self.changing.add(id(node))
+        start = known.get(id(node), 0) if isinstance(node, Outside) else 0
+        self.phase[id(node)] = max([start, *(self.phase[id(o)] for o in node.operands)])
+
+    # The outer loop
+
+    def _emit(self) -> None:
+        f, kernel = self.f, self.kernel
+        thread, threads = f.arguments[-2:]
+        items = int(np.prod([n for _, n in self.outer], dtype=np.int64))
+        changing = [n for n in self.expressions if id(n) in self.changing]
+        weight = sum(cost(n.name) if isinstance(n, Call) else 1 for n in changing)
+        self.unroll = 1
+        pieces = 1
+        if self.vertical:
+            self.unroll = _unroll(self.length, self.width, weight)
+            pieces = -(-self.length // (self.width * self.unroll))
+        elif kernel.reductions:
+            self.unroll = 4 if weight <= 16 and self.length >= 8 * self.width else 1
+        elif self.vector_axis is not None:
+            pieces = max(1, self.length // BLOCK)
+        total = items * pieces
+        start, stop = thread * total // threads, (thread + 1) * total // threads
+        with f.loop(start, stop) as loop:
+            item = loop.index
+            piece = item % pieces if pieces > 1 else f.index(0)
+            rest = item // pieces
+            for position, (axis, n) in reversed(list(enumerate(self.outer))):
+                self.axis[axis] = rest % n if position else rest
+                rest = rest // n
+            self._row(piece, pieces)
+
+    def _row(self, piece: Value, pieces: int) -> None:
+        f, kernel = self.f, self.kernel
+        lengths = range(self.unroll) if self.vertical else range(1)
+        self.memos: list[dict[int, Value]] = [{} for _ in lengths]
+        self.row_masks: list[Value | None] = [None for _ in lengths]
+        if self.vertical:
+            self.base = piece * (self.width * self.unroll)
+            if self.length % (self.width * self.unroll):
+                left = self.length - self.base
+                self.row_masks = [f.mask(self.width, left - u * self.width) for u in lengths]
+        full = [s for s in kernel.stores if self._is_full(s)]
+        low, high = f.index(0), f.index(self.length)
+        if pieces > 1 and not self.vertical:
+            step = -(-self.length // pieces)
+            step += -step % self.width
+            low = f.pairwise("smin", piece * step, self.length)
+            high = f.pairwise("smin", low + step, self.length)
+        last = max(
+            [self.phase[id(r.operand)] for r in kernel.reductions] + [self.phase[id(s.expression)] for s in full],
+            default=-1,
+        )
+        self.kept: dict[int, Value] = {}
+        self._choose_kept(full, last)
+        for phase in range(last + 1):
+            reductions = [r for r in kernel.reductions if self.phase[id(r.operand)] == phase]
+            stores = [s for s in full if self.phase[id(s.expression)] == phase]
+            if reductions or stores:
+                self._pass(phase, reductions, stores, low, high)
+        for s in kernel.stores:
+            if not self._is_full(s):
+                for u in lengths:
+                    self._at(u)
+                    self._store(s, self._evaluate(s.expression, self.memos[u]))
+
+    def _is_full(self, s: Store) -> bool:
+        axes = {a for a, _ in s.index.terms}
+        return bool(self._inner_ids & axes) or id(s.expression) in self.changing
+
+    def _choose_kept(self, full: Sequence[Store], last: int) -> None:
+        """Dear values that several passes need are kept for the length of a row."""
+        if self.vertical or last < 1 or self.vector_axis is None:
+            return
+        elements = self.length * int(np.prod([n for _, n in self.inner], dtype=np.int64))
+        uses: dict[int, set[int]] = {}
+        found: dict[int, Expression] = {}
+        roots = [(r.operand, self.phase[id(r.operand)]) for r in self.kernel.reductions]
+        for root, phase in [*roots, *((s.expression, self.phase[id(s.expression)]) for s in full)]:
+            for node in nodes(root):
+                if isinstance(node, Call) and id(node) in self.changing:
+                    uses.setdefault(id(node), set()).add(phase)
+                    found[id(node)] = node
+        dear = [n for key, n in found.items() if len(uses[key]) > 1 and cost(n.name) >= 6]  # type: ignore[attr-defined]
+        bytes_left = _SCRATCH
+        for node in dear:
+            size = elements * register_type(node.dtype).nbytes
+            if node.dtype != _BOOL and size <= bytes_left:
+                bytes_left -= size
+                self.kept[id(node)] = self.f.alloca(size + 64)
+        self.kept_at = {key: min(uses[key]) for key in self.kept}
+
+    # One pass over the inner axes
+
+    def _pass(
+        self, phase: int, reductions: Sequence[Reduction], stores: Sequence[Store], low: Value, high: Value
+    ) -> None:
+        f = self.f
+        self.now = phase
+        roots = [*(r.operand for r in reductions), *(s.expression for s in stores)]
+        order = [n for n in nodes(*roots) if id(n) not in self.changing]
+        for u, memo in enumerate(self.memos):
+            self._at(u)
+            for node in order:
+                self._evaluate(node, memo)
+        width = self.width if self.vector_axis is not None else 0
+        starts = []
+        for r in reductions:
+            type = vector(register_type(r.operand.dtype), width)
+            starts += [f.constant(type, _identity(r.kind, r.operand.dtype))] * self.unroll
+        ends = self._nest(list(self.inner), starts, reductions, stores, low, high)
+        for i, r in enumerate(reductions):
+            parts = ends[i * self.unroll : (i + 1) * self.unroll]
+            if self.vertical:
+                for u, part in enumerate(parts):
+                    self.memos[u][id(r.result)] = part
+                continue
+            value = parts[0]
+            for part in parts[1:]:
+                value = _combine(f, r, value, part)
+            self.memos[0][id(r.result)] = _across(f, r, value) if width else value
+
+    def _nest(
+        self, axes: list[tuple[int, int]], carried: list[Value], reductions: Sequence[Reduction],
+        stores: Sequence[Store], low: Value, high: Value,
+    ) -> list[Value]:  # fmt: skip
+        f = self.f
+        if axes:
+            (axis, n), *rest = axes
+            with f.loop(0, n, carry=carried) as loop:
+                self.axis[axis] = loop.index
+                loop.carry(*self._nest(rest, loop.carried, reductions, stores, low, high))
+            return loop.results
+        if self.vertical or self.vector_axis is None:
+            return self._body(carried, reductions, stores, range(self.unroll))
+        step = self.width * self.unroll
+        whole = low + (high - low) // step * step
+        with f.loop(low, whole, step, carry=carried) as loop:
+            self.base, self.mask = loop.index, None
+            loop.carry(*self._body(loop.carried, reductions, stores, range(self.unroll)))
+        carried = loop.results
+        known = low.constant is not None and high.constant is not None
+        if self.unroll > 1 and (not known or (int(high.constant or 0) - int(low.constant or 0)) % step >= self.width):
+            end = low + (high - low) // self.width * self.width
+            first = [carried[i * self.unroll] for i in range(len(reductions))]
+            with f.loop(whole, end, self.width, carry=first) as loop:
+                self.base, self.mask = loop.index, None
+                loop.carry(*self._body(loop.carried, reductions, stores, range(1)))
+            carried = _with_first(carried, loop.results, self.unroll)
+            whole = end
+        if self.length % self.width:
+            # A piece that is not the last of its row has whole vectors only.
+            first = [carried[i * self.unroll] for i in range(len(reductions))]
+            with f.loop(whole, high, self.width, carry=first) as loop:
+                self.base, self.mask = loop.index, f.mask(self.width, high - loop.index)
+                loop.carry(*self._body(loop.carried, reductions, stores, range(1)))
+            self.mask = None
+            carried = _with_first(carried, loop.results, self.unroll)
+        return carried
+
+    def _body(
+        self, carried: Sequence[Value], reductions: Sequence[Reduction], stores: Sequence[Store], parts: range
+    ) -> list[Value]:
+        f = self.f
+        results: list[list[Value]] = [[] for _ in reductions]
+        unroll = len(parts)
+        base = self.base
+        for u in parts:
+            if self.vertical:
+                self._at(u)
+                memo = dict(self.memos[u])
+            else:
+                if u and base is not None:
+                    self.base = base + u * self.width
+                memo = dict(self.memos[0])
+            for i, r in enumerate(reductions):
+                value = self._wide(self._evaluate(r.operand, memo))
+                if self.mask is not None:
+                    value = f.select(self.mask, value, f.constant(value.type, _identity(r.kind, r.operand.dtype)))
+                results[i].append(_combine(f, r, carried[i * unroll + u], value))
+            values = [self._evaluate(s.expression, memo) for s in stores]
+            for s, value in zip(stores, values, strict=True):
+                self._store(s, value)
+        self.base = base
+        return [value for values in results for value in values]
+
+    def _at(self, u: int) -> None:
+        """Look at part `u` of the vectors that a row of a vertical kernel has."""
+        if self.vertical:
+            self.part = u
+            self.mask = self.row_masks[u]
+
+    def _vector_base(self) -> Value:
+        assert self.base is not None
+        return self.base + self.part * self.width if self.vertical else self.base
+
+    part = 0
+
+    # Expressions
+
+    def _wide(self, value: Value) -> Value:
+        return value if value.type.lanes or self.vector_axis is None else self.f.broadcast(value, self.width)
+
+    def _evaluate(self, expression: Expression, memo: dict[int, Value]) -> Value:
+        for node in nodes(expression) if id(expression) not in memo else ():
+            if id(node) in memo:
+                continue
+            if isinstance(node, Const):
+                memo[id(node)] = self.f.constant(register_type(node.dtype), node.value)
+            elif isinstance(node, Call):
+                memo[id(node)] = self._call(node, memo)
+            elif isinstance(node, Load):
+                memo[id(node)] = self._load(node, memo)
+            elif isinstance(node, Position):
+                memo[id(node)] = self._position(node.index, memo)
+            else:
+                raise AssertionError(f"{node} is not known yet")
+        return memo[id(expression)]
+
+    def _call(self, node: Call, memo: dict[int, Value]) -> Value:
+        scratch = self.kept.get(id(node)) if id(node) in self.changing else None
+        if scratch is not None and self.kept_at[id(node)] < self.now:
+            return self.f.load(vector(register_type(node.dtype), self.width), scratch, self._inner_position())
+        value = emit_call(self.f, node, [memo[id(o)] for o in node.operands])
+        if scratch is not None:
+            self.f.store(self._wide(value), scratch, self._inner_position())
+        return value
+
+    def _inner_position(self) -> Value:
+        position: Value = self.f.index(0)
+        for axis, n in self.inner:
+            position = (position + self.axis[axis]) * n if n else position
+        total = self.f.index(0)
+        step = self.length
+        for axis, n in reversed(self.inner):
+            total = total + self.axis[axis] * step
+            step *= n
+        return total + self._vector_base()
+
+    def _scalar_part(self, at: Affine, memo: dict[int, Value]) -> tuple[Value, list[Value]]:
+        """The address of the first lane, and what is added in each lane beside the vector axis."""
+        f = self.f
+        total: Value = f.index(0)
+        for axis, c in at.terms:
+            if axis == self.vector_axis:
+                total = total + self._vector_base() * c
+            elif axis in self.axis:
+                total = total + self.axis[axis] * c
+        wide = []
+        for e, c in at.dynamic:
+            value = memo[id(e)] * c
+            if value.type.lanes:
+                wide.append(value)
+            else:
+                total = total + value
+        return total, wide
+
+    def _position(self, at: Affine, memo: dict[int, Value]) -> Value:
+        total, wide = self._scalar_part(at, memo)
+        total = total + at.offset
+        c = at.coefficient(self.vector_axis) if self.vector_axis is not None else 0
+        if c:
+            wide.append(self.f.lanes(I64, [c * i for i in range(self.width)]))
+        for value in wide:
+            total = self.f.binary("add", total, value)
+        return total
+
+    def _load(self, node: Load, memo: dict[int, Value]) -> Value:
+        f = self.f
+        pointer = f.arguments[self.arguments[node.buffer, node.index.offset]]
+        memory = type_of(node.dtype)
+        guard = memo[id(node.guard)] if node.guard is not None else None
+        c = node.index.coefficient(self.vector_axis) if self.vector_axis is not None else 0
+        total, wide = self._scalar_part(node.index, memo)
+        if not c and not wide and (guard is None or not guard.type.lanes):
+            if guard is None:
+                value = f.load(memory, pointer, total)
+            else:
+                # The start of the buffer can be read whatever the guard says.
+                safe = f.select(guard, total, -node.index.offset)
+                value = f.select(guard, f.load(memory, pointer, safe), 0)
+        else:
+            type = vector(memory, self.width)
+            mask = self.mask
+            if guard is not None:
+                wide_guard = guard if guard.type.lanes else f.broadcast(guard, self.width)
+                mask = wide_guard if mask is None else mask & wide_guard
+            if c == 1 and not wide:
+                value = f.load_masked(type, pointer, mask, total)
+            else:
+                index = f.lanes(I64, [c * i for i in range(self.width)])
+                for more in wide:
+                    index = index + more
+                value = f.gather(type, pointer, f.binary("add", index, total), mask)
+        return f.compare("ne", value, 0) if node.dtype == _BOOL else value
+
+    def _store(self, s: Store, value: Value) -> None:
+        f = self.f
+        pointer = f.arguments[self.arguments[s.buffer, s.index.offset]]
+        if value.type.scalar is I1:
+            value = f.cast("zext", value, vector(I8, value.type.lanes))
+        total, _ = self._scalar_part(s.index, {})
+        c = s.index.coefficient(self.vector_axis) if self.vector_axis is not None else 0
+        if not c:
+            f.store(f.extract(value, 0) if value.type.lanes else value, pointer, total)
+            return
+        value = self._wide(value)
+        if c == 1:
+            f.store_masked(value, pointer, self.mask, total)
+        else:
+            index = f.binary("add", f.lanes(I64, [c * i for i in range(self.width)]), total)
+            _scatter(f, value, pointer, index, self.mask)
+
+
+def _merged(axes: Sequence[tuple[int, int]], affines: set[Affine]) -> list[tuple[int, int]]:
+    """Neighbouring axes along which every address advances evenly become one: the right one."""
+    result: list[tuple[int, int]] = []
+    for axis, n in axes:
+        if result:
+            left, count = result[-1]
+            if all(a.coefficient(left) == a.coefficient(axis) * n for a in affines):
+                result[-1] = (axis, count * n)
+                continue
+        result.append((axis, n))
+    return result
+
+
+def _unroll(length: int, width: int, weight: int) -> int:
+    vectors = -(-length // width)
+    most = 4 if weight <= 12 else 2 if weight <= 40 else 1
+    return max(u for u in (1, 2, 4) if u <= most and u <= vectors)
+
+
+def _with_first(carried: list[Value], first: list[Value], unroll: int) -> list[Value]:
+    return [first[i // unroll] if i % unroll == 0 else v for i, v in enumerate(carried)]
+
+
+def _identity(kind: str, dtype: np.dtype) -> int | float | bool:
+    if kind in ("sum", "any"):
+        return 0
+    if kind in ("prod", "all"):
+        return 1
+    if dtype.kind == "f":
+        return float("-inf") if kind == "max" else float("inf")
+    if dtype.kind == "b":
+        return kind != "max"
+    limits = np.iinfo(dtype)
+    return int(limits.min if kind == "max" else limits.max)
+
+
+def _combine(f: Function, r: Reduction, a: Value, b: Value) -> Value:
+    if r.kind in ("any", "all"):
+        return a | b if r.kind == "any" else a & b
+    if r.kind in ("max", "min"):
+        if b.type.is_float:
+            # NaN wins: it stays in the sum, and comparing with it is false.
+            better = f.compare("gt" if r.kind == "max" else "lt", a, b)
+            return f.select(better | f.is_nan(a), a, b)
+        if r.operand.dtype.kind == "b":
+            return a | b if r.kind == "max" else a & b
+        sign = "s" if r.operand.dtype.kind == "i" else "u"
+        return f.pairwise(sign + r.kind, a, b)
+    if r.operand.dtype.kind == "b":
+        return a | b if r.kind == "sum" else a & b
+    return a + b if r.kind == "sum" else a * b
+
+
+def _across(f: Function, r: Reduction, value: Value) -> Value:
+    """The lanes of a vector as one number."""
+    if r.kind in ("sum", "prod") and value.type.scalar is not I1:
+        return f.reduce("add" if r.kind == "sum" else "mul", value)
+    if value.type.is_float:
+        # Halving with the same comparison as in the loop.
+        lanes = value.type.lanes
+        while lanes > 1:
+            lanes //= 2
+            left = f.shuffle(value, value, range(lanes))
+            right = f.shuffle(value, value, range(lanes, 2 * lanes))
+            value = _combine(f, r, left, right)
+        return f.extract(value, 0)
+    if value.type.scalar is I1:
+        return f.reduce("or" if r.kind in ("any", "sum", "max") else "and", value)
+    sign = "s" if r.operand.dtype.kind == "i" else "u"
+    return f.reduce(sign + r.kind, value)
+
+
+def _scatter(f: Function, value: Value, pointer: Value, index: Value, mask: Value | None) -> None:
+    type = value.type
+    pointers = f.emit(vector(PTR, type.lanes), f"getelementptr {type.element}, {pointer}, {index}")
+    keep = mask if mask is not None else f.constant(vector(I1, type.lanes), 1)
+    name = f"llvm.masked.scatter.{type.mangled}.{pointers.type.mangled}"
+    f.module.declarations.setdefault(name, f"declare void @{name}({type.text}, {pointers.type.text}, {keep.type.text})")
+    f.emit_void(f"call void @{name}({value}, {pointers.type.text} align {type.nbytes} {pointers.text}, {keep})")

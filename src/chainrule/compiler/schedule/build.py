@@ -1,0 +1,169 @@
+"""A schedule: the groups of a graph written out as kernels with their expressions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..code.expression import Affine, Call, Load, Outside, nodes
+from ..graph import Graph, Op, Value
+from .access import NotAffine, Reader, SplitAxis, linear, strides
+from .groups import REDUCTIONS, Group, Grouping
+from .kernels import HostKernel, Kernel, LoopKernel, RandomKernel, Reduction, ScatterKernel, Schedule, Store, View
+from .prepare import prepare
+from .storage import stored_values
+
+
+def schedule(graph: Graph) -> Schedule:
+    """The kernels of a graph."""
+    graph = prepare(graph)
+    grouping = Grouping(graph, takes_views)
+    renamed = grouping.output_sources()
+    plain: set[int] = set()
+    while True:
+        try:
+            kernels = _kernels(grouping, stored_values(grouping, plain), plain)
+            return Schedule(kernels, [renamed.get(v, v) for v in graph.outputs], graph)
+        except _Unreadable as failed:
+            plain.add(failed.position)
+
+
+class _Unreadable(Exception):
+    """A kernel cannot compute again what it needs: it has to find it in memory."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(str(position))
+        self.position = position
+
+
+def _kernels(grouping: Grouping, stored: set[Value], plain: set[int]) -> list[Kernel]:
+    kernels: list[Kernel] = []
+    for group in grouping.groups:
+        if group.opaque is not None:
+            kernels.extend(_opaque(grouping, group.opaque))
+        elif any(v in stored for v in group.values):
+            try:
+                kernels.append(_loops(grouping, group, stored))
+            except NotAffine:
+                if group.position in plain:
+                    raise
+                raise _Unreadable(group.position) from None
+    return kernels
+
+
+def takes_views(op: Op, position: int) -> bool:
+    """Whether an operation's operand may be any strided array."""
+    return not (is_scatter(op) or op.primitive.name == "random_bits")
+
+
+def _opaque(grouping: Grouping, op: Op) -> list[Kernel]:
+    """The kernels of an operation that is no loop nest."""
+    name = op.primitive.name
+    if is_scatter(op):
+        return [ScatterKernel([op], list(op.inputs), list(op.outputs))]
+    if name == "random_bits":
+        return [RandomKernel([op], list(op.inputs), list(op.outputs))]
+    if name == "concat" and all(v.dtype == op.output.dtype for v in op.inputs):
+        return _concat(grouping, op)
+    return [_host(grouping, op)]
+
+
+def is_scatter(op: Op) -> bool:
+    """Whether an operation scatters to places along the leading axes that index arrays of one shape name."""
+    if op.primitive.name not in ("index_add", "index_set"):
+        return False
+    first = 1 if op.primitive.name == "index_add" else 2
+    arrays, pattern, out = op.inputs[first:], op.params["pattern"], op.output
+    if not arrays or out.dtype.kind != "f" or out.dtype.itemsize < 4 or any(a.dtype.kind not in "iu" for a in arrays):
+        return False
+    if pattern[: len(arrays)] != tuple(("a", i) for i in range(len(arrays))):
+        return False
+    rest = tuple(("s", 0, n, 1) for n in out.shape[len(arrays) :])
+    region = (*arrays[0].shape, *out.shape[len(arrays) :])
+    values = op.inputs[first - 1]
+    return (
+        pattern[len(arrays) :] == rest
+        and all(a.shape == arrays[0].shape for a in arrays)
+        and (values.shape == region or values.size == 1)
+        and values.dtype == out.dtype
+    )
+
+
+def _concat(grouping: Grouping, op: Op) -> list[Kernel]:
+    """One copy for each part, into its place."""
+    out, axis = op.output, op.params["axis"]
+    steps = strides(out.shape)
+    kernels: list[Kernel] = []
+    start = 0
+    for value in op.inputs:
+        view = _view(grouping, value)
+        axes = [(d, n) for d, n in enumerate(value.shape) if n != 1]
+        source = Affine(view.offset, [(d, view.strides[d]) for d, _ in axes])
+        place = Affine(start * steps[axis], [(d, steps[d]) for d, _ in axes])
+        store = Store(out, place, Load(view.base, source, value.dtype))
+        kernels.append(LoopKernel([op], [view.base], [out], outer=axes, stores=[store]))
+        start += value.shape[axis]
+    return kernels
+
+
+def _view(grouping: Grouping, value: Value) -> View:
+    if grouping.is_leaf(value):
+        return View(value, 0, strides(value.shape), value.shape, value.dtype)
+    found = grouping.view(value)
+    assert found is not None
+    return View(found[0], found[1].offset, found[2], value.shape, value.dtype)
+
+
+def _host(grouping: Grouping, op: Op) -> Kernel:
+    operands = [_view(grouping, value) for value in op.inputs]
+    return HostKernel([op], [v.base for v in operands], list(op.outputs), operands)
+
+
+def host_kernel(op: Op) -> HostKernel:
+    """The kernel of an operation whose operands are in memory as they are."""
+    operands = [View(v, 0, strides(v.shape), v.shape, v.dtype) for v in op.inputs]
+    return HostKernel([op], list(op.inputs), list(op.outputs), operands)
+
+
+def _loops(grouping: Grouping, group: Group, stored: set[Value]) -> LoopKernel:
+    """The kernel of a group; an axis is split where an index asks for it."""
+    while True:
+        try:
+            return _written_out(grouping, group, stored)
+        except SplitAxis as split_axis:
+            group.refine(split_axis)
+
+
+def _written_out(grouping: Grouping, group: Group, stored: set[Value]) -> LoopKernel:
+    def name(value: Value) -> Value | None:
+        if value in grouping.sources:
+            return value
+        maker = grouping.group_of.get(value)
+        return value if value in stored and maker is not None and maker.position < group.position else None
+
+    results: dict[Value, Outside] = {}
+    reader = Reader(group.sizes, name, grouping.graph.constants, results)
+    kernel = LoopKernel([])
+    kernel.outer = [(a, group.sizes[a]) for a in group.order if a not in (group.inner or ())]
+    kernel.inner = [(a, group.sizes[a]) for a in group.order if a in (group.inner or ())]
+    for value in group.values:
+        op = value.op
+        assert op is not None
+        kernel.ops.append(op)
+        if op.primitive.name in REDUCTIONS:
+            operand = reader.at(op.inputs[0], group.operand[value])
+            if op.primitive.name in ("all", "any") and operand.dtype != np.bool_:
+                operand = Call("astype", [operand], np.bool_)
+            results[value] = Outside(value, value.dtype)
+            kernel.reductions.append(Reduction(op.primitive.name, operand, results[value]))
+    for value in group.values:
+        if value in stored:
+            index = group.place[value]
+            kernel.stores.append(Store(value, linear(value.shape, index), reader.at(value, index)))
+    seen: dict[Value, None] = {}
+    roots = [*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores)]
+    for node in nodes(*roots):
+        if isinstance(node, Load):
+            seen[node.buffer] = None
+    kernel.reads = list(seen)
+    kernel.writes = [s.buffer for s in kernel.stores]
+    return kernel

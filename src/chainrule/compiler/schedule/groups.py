@@ -1,0 +1,399 @@
+"""What is computed together: every operation is given a kernel.
+
+Operations are taken in order. One that only moves elements belongs to no kernel: whoever reads its
+result computes the address. A pointwise operation or a reduction joins the latest kernel among those
+that compute its operands, if it reads them at the index at which they are computed and everything
+else is in memory before that kernel runs; otherwise it starts a kernel. A kernel's reductions all run
+over the same axes, its inner ones: what is computed from their results (a row's mean, and then the
+row minus it) stays in the kernel, as further passes over a row that is in the cache by then.
+
+All other operations (matrix products, convolutions, scatters, what NumPy has to do) are kernels of
+their own, with operands in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from ..code.expression import Affine, Expression, Load, nodes
+from ..code.pointwise import supported
+from ..graph import Graph, Op, Value
+from .access import Index, NotAffine, Reader, Sizes, SplitAxis, broadcast, is_movement, linear, split
+
+REDUCTIONS = frozenset(("sum", "prod", "max", "min", "all", "any"))
+_MOST = 100  # values of one kernel: what a person can still read
+_SERIAL = 1 << 15  # elements below which a kernel needs no second thread
+
+
+class Group:
+    """One kernel in the making.
+
+    Attributes:
+        position: its place in the order of kernels.
+        sizes, order: the axes of its index space, and their order.
+        inner: the axes that its reductions run over; None while it has none.
+        values: what it computes, each after those it is computed from.
+        place: for each of them the index at which it is computed, in the kernel's axes.
+        operand: for the results of reductions the index of what is reduced.
+        opaque: the operation, for a kernel that is no loop nest.
+        late: whether it only computes new values of the state.
+    """
+
+    def __init__(self, position: int, opaque: Op | None = None, *, late: bool = False) -> None:
+        self.position = position
+        self.opaque = opaque
+        self.late = late
+        self.sizes = Sizes()
+        self.order: list[int] = []
+        self.inner: frozenset[int] | None = None
+        self.values: list[Value] = []
+        self.place: dict[Value, Index] = {}
+        self.operand: dict[Value, Index] = {}
+        self.reader: Reader | None = None
+
+    @property
+    def outer(self) -> list[int]:
+        return [a for a in self.order if a not in (self.inner or ())]
+
+    def elements(self, axes: Iterable[int]) -> int:
+        return int(np.prod([self.sizes[a] for a in axes], dtype=np.int64))
+
+    def index_space(self, shape: Sequence[int]) -> Index:
+        """Make the axes those of an array; returns its index."""
+        index = []
+        for n in shape:
+            if n == 1:
+                index.append(Affine())
+                continue
+            axis = len(self.sizes)
+            self.sizes[axis] = n
+            self.order.append(axis)
+            index.append(Affine(0, [(axis, 1)]))
+        return tuple(index)
+
+    def refine(self, split_axis: SplitAxis) -> None:
+        """Make one axis two."""
+        axis, factor = split_axis.axis, split_axis.factor
+        fresh = len(self.sizes)
+        self.sizes[axis] //= factor
+        self.sizes[fresh] = factor
+        self.order.insert(self.order.index(axis) + 1, fresh)
+        if self.inner is not None and axis in self.inner:
+            self.inner |= {fresh}
+
+        def moved(at: Affine) -> Affine:
+            c = at.coefficient(axis)
+            return at + Affine(0, [(axis, c * (factor - 1)), (fresh, c)]) if c else at
+
+        self.place = {v: tuple(map(moved, index)) for v, index in self.place.items()}
+        self.operand = {v: tuple(map(moved, index)) for v, index in self.operand.items()}
+        self.reader = None
+
+    def fit(self, shape: Sequence[int], *, whole: bool = False) -> Index | None:
+        """The index at which an array of this shape would be computed here; None if it does not fit.
+
+        It is one value for each index of the kernel, or (unless `whole`) one for each outer index.
+        """
+        lengths = [n for n in shape if n != 1]
+        for axes in (self.order, *(() if whole or self.inner is None else (self.outer,))):
+            if lengths == [self.sizes[a] for a in axes]:
+                following = iter(axes)
+                return tuple(Affine() if n == 1 else Affine(0, [(next(following), 1)]) for n in shape)
+            count = self.elements(axes)
+            if count and count == np.prod(lengths, dtype=np.int64):
+                flat = linear([self.sizes[a] for a in axes], tuple(Affine(0, [(a, 1)]) for a in axes))
+                try:
+                    return split(flat, shape, self.sizes, None)  # type: ignore[arg-type]
+                except (NotAffine, SplitAxis):
+                    continue
+        return None
+
+
+class Grouping:
+    """The kernels of a graph. `groups` are in the order in which they can run."""
+
+    def __init__(self, graph: Graph, opaque_layout: Callable[[Op, int], bool]) -> None:
+        self.graph = graph
+        self.groups: list[Group] = []
+        self.group_of: dict[Value, Group] = {}
+        self.sources = set(graph.inputs) | set(graph.constants)
+        self._takes_views = opaque_layout
+        needed = _needed(graph)
+        late = _late(graph)
+        for op in needed:
+            if op.outputs[0] not in late:
+                self._assign(op, late=False)
+        for op in needed:
+            if op.outputs[0] in late:
+                self._assign(op, late=True)
+        self._outputs()
+
+    def is_leaf(self, value: Value) -> bool:
+        """Whether a kernel other than its own finds the value in memory (if that is what is decided for it)."""
+        return value in self.group_of or value in self.sources
+
+    # One operation
+
+    def _assign(self, op: Op, late: bool) -> None:
+        name = op.primitive.name
+        if is_movement(op) and _representable(op):
+            return
+        if is_pointwise(op):
+            if op.output.size != 1:
+                self._pointwise(op.output, late)
+            return
+        if name in REDUCTIONS and _representable(op):
+            self._reduction(op, late)
+            return
+        for position, value in enumerate(op.inputs):
+            self._ensure(value, views=self._takes_views(op, position))
+        group = Group(len(self.groups), op, late=late)
+        self.groups.append(group)
+        for value in op.outputs:
+            self.group_of[value] = group
+
+    def _pointwise(self, value: Value, late: bool) -> None:
+        for group in self._candidates(value, late):
+            index = group.fit(value.shape)
+            if index is not None and self._can_join(group, value, index):
+                self._join(group, value, index)
+                return
+        group = self._new(value, value.shape, late)
+        self._join(group, value, group.place.pop(value))
+
+    def _reduction(self, op: Op, late: bool) -> None:
+        x, value = op.inputs[0], op.output
+        axes = op.params["axis"]
+        axes = (axes,) if isinstance(axes, int) else axes
+        for group in self._candidates(value, late):
+            index = group.fit(x.shape, whole=True)
+            if index is None or not self._can_join(group, value, index, operand=True):
+                continue
+            inner = _axes_of(index[a] for a in axes)
+            kept = _axes_of(index[d] for d in range(x.ndim) if d not in axes)
+            if inner & kept or group.inner not in (None, inner):
+                continue
+            if group.inner is None and not self._worth(group, inner):
+                continue
+            group.inner = inner
+            group.operand[value] = index
+            self._join(group, value, _result_index(index, axes, value.ndim))
+            return
+        group = self._new(value, x.shape, late, operand=True)
+        index = group.place.pop(value)
+        group.inner = _axes_of(index[a] for a in axes)
+        group.operand[value] = index
+        self._join(group, value, _result_index(index, axes, value.ndim))
+
+    def _worth(self, group: Group, inner: frozenset[int]) -> bool:
+        """Whether a kernel should be turned into one with these inner axes: it keeps enough to share."""
+        outer = group.elements(a for a in group.order if a not in inner)
+        return outer >= 8 or group.elements(group.order) <= _SERIAL
+
+    def _join(self, group: Group, value: Value, index: Index) -> None:
+        group.values.append(value)
+        group.place[value] = index
+        self.group_of[value] = group
+
+    def _new(self, value: Value, shape: Sequence[int], late: bool, *, operand: bool = False) -> Group:
+        """A kernel over `shape`, with everything that it cannot address in memory before it."""
+        while True:
+            group = Group(0, late=late)
+            group.place[value] = group.index_space(shape)
+            try:
+                while True:
+                    try:
+                        self.loads(group, value, group.place[value], operand=operand)
+                        break
+                    except SplitAxis as split_axis:
+                        group.refine(split_axis)
+            except NotAffine as missing:
+                self._store(missing.value, late)
+                continue
+            group.position = len(self.groups)
+            self.groups.append(group)
+            return group
+
+    def _store(self, value: Value, late: bool = False) -> None:
+        """A kernel that writes a value, which nobody would compute otherwise, to memory."""
+        group = self._new(value, value.shape, late)
+        self._join(group, value, group.place.pop(value))
+
+    def _ensure(self, value: Value, *, views: bool) -> None:
+        """Have a value in memory: as it is, or (`views`) moved about."""
+        if self.is_leaf(value):
+            return
+        try:
+            if views and self.view(value) is not None:
+                return
+        except (NotAffine, SplitAxis):
+            pass
+        self._store(value)
+
+    def view(self, value: Value) -> tuple[Value, Affine, tuple[int, ...]] | None:
+        """Where in memory a value can be read: the value that is there, the address of the first element
+        as `Affine` constant and the strides; None if it cannot be read without computing."""
+        index = tuple(Affine(0, [(d, 1)]) if n != 1 else Affine() for d, n in enumerate(value.shape))
+        sizes = Sizes(dict(enumerate(value.shape)))
+        reader = Reader(sizes, lambda v: v if self.is_leaf(v) else None, {})
+        found = reader.at(value, index)
+        if not isinstance(found, Load) or found.guard is not None or found.index.dynamic:
+            return None
+        steps = tuple(found.index.coefficient(d) for d in range(value.ndim))
+        return found.buffer, Affine(found.index.offset), steps
+
+    # Which kernel
+
+    def loads(self, group: Group, value: Value, index: Index, *, operand: bool = False) -> list[Load]:
+        """What the computation of a value at an index reads.
+
+        Raises:
+            NotAffine, SplitAxis: it cannot be addressed in the kernel's axes.
+        """
+        if group.reader is None:
+            group.reader = Reader(group.sizes, self._name, self.graph.constants)
+        found = self._expressions(group.reader, value, index, operand)
+        return [n for n in nodes(*found) if isinstance(n, Load)]
+
+    def _expressions(self, reader: Reader, value: Value, index: Index, operand: bool) -> list[Expression]:
+        op = value.op
+        assert op is not None
+        if operand:
+            return [reader.at(op.inputs[0], index)]
+        if is_movement(op):
+            return [reader.at(value, index)]
+        return [reader.at(v, broadcast(index, v.shape)) for v in op.inputs]
+
+    def _name(self, value: Value) -> Value | None:
+        return value if self.is_leaf(value) else None
+
+    def _candidates(self, value: Value, late: bool) -> list[Group]:
+        found: dict[int, Group] = {}
+        stack = list(value.op.inputs) if value.op is not None else []
+        seen: set[Value] = set()
+        while stack:
+            v = stack.pop()
+            group = self.group_of.get(v)
+            if group is not None:
+                if group.opaque is None and group.late == late and len(group.values) < _MOST:
+                    found[group.position] = group
+            elif v not in self.sources and v.op is not None and v not in seen:
+                seen.add(v)
+                stack.extend(v.op.inputs)
+        return [found[p] for p in sorted(found, reverse=True)]
+
+    def _can_join(self, group: Group, value: Value, index: Index, *, operand: bool = False) -> bool:
+        try:
+            loads = self.loads(group, value, index, operand=operand)
+        except (NotAffine, SplitAxis):
+            return False
+        for load in loads:
+            maker = self.group_of.get(load.buffer)
+            if maker is group:
+                if load.index != linear(load.buffer.shape, group.place[load.buffer]):
+                    return False
+            elif maker is not None and maker.position >= group.position:
+                return False
+        return True
+
+    def _outputs(self) -> None:
+        """Have every output in memory."""
+        scalars = None
+        for value in self.graph.outputs:
+            if self.is_leaf(value):
+                continue
+            if value.size != 1 or scalars is None or len(scalars.values) >= _MOST:
+                if self._stored_source(value) is not None:
+                    continue
+                self._store(value, late=True)
+                if value.size == 1:
+                    scalars = self.group_of[value]
+            else:
+                self._join(scalars, value, (Affine(),) * value.ndim)
+
+    def _stored_source(self, value: Value) -> Value | None:
+        """The computed value of which this one is a reshape: it can be put where the output is wanted."""
+        source = value
+        while not self.is_leaf(source) and source.op is not None and source.op.primitive.name in _SAME_MEMORY:
+            source = source.op.inputs[0]
+        if source in self.group_of and source not in self.graph.outputs and source.dtype == value.dtype:
+            others = [o for o in self.graph.outputs if o is not value and self._root(o) is source]
+            return source if not others else None
+        return None
+
+    def _root(self, value: Value) -> Value:
+        while not self.is_leaf(value) and value.op is not None and value.op.primitive.name in _SAME_MEMORY:
+            value = value.op.inputs[0]
+        return value
+
+    def output_sources(self) -> dict[Value, Value]:
+        """For outputs that are reshapes of computed values: that value."""
+        found = {}
+        for value in self.graph.outputs:
+            if not self.is_leaf(value):
+                source = self._stored_source(value)
+                assert source is not None
+                found[value] = source
+        return found
+
+
+_SAME_MEMORY = ("reshape", "identity")
+
+
+def is_pointwise(op: Op) -> bool:
+    """Whether there is code for an operation that acts on each element by itself."""
+    if len(op.outputs) != 1:
+        return False
+    return supported(op.primitive.name, [v.dtype for v in op.inputs], op.output.dtype)
+
+
+def _representable(op: Op) -> bool:
+    return all(
+        v.dtype.kind in "biuf" and v.dtype.itemsize <= 8 and not (v.dtype.kind == "f" and v.dtype.itemsize < 4)
+        for v in (*op.inputs, *op.outputs)
+    )
+
+
+def _axes_of(indices: Iterable[Affine]) -> frozenset[int]:
+    return frozenset(axis for at in indices for axis, _ in at.terms)
+
+
+def _result_index(index: Index, axes: Sequence[int], ndim: int) -> Index:
+    if ndim == len(index):
+        return tuple(Affine() if d in axes else at for d, at in enumerate(index))
+    return tuple(at for d, at in enumerate(index) if d not in axes)
+
+
+def _needed(graph: Graph) -> list[Op]:
+    """The operations that lead to an output."""
+    wanted = set(graph.outputs)
+    found = []
+    for op in reversed(graph.ops):
+        if any(v in wanted for v in op.outputs):
+            found.append(op)
+            wanted.update(op.inputs)
+    return found[::-1]
+
+
+def _late(graph: Graph) -> set[Value]:
+    """What is computed for the new values of the state and for nothing else, element by element.
+
+    Such work waits until the end: the old values can then be overwritten in place, and a kernel that
+    produces a gradient need not carry an optimiser along.
+    """
+    readers = graph.uses()
+    updates = {graph.outputs[position] for position in graph.updates}
+    results = {v for position, v in enumerate(graph.outputs) if position not in graph.updates}
+    late: set[Value] = set()
+    for op in reversed(graph.ops):
+        if len(op.outputs) != 1 or not (is_pointwise(op) or is_movement(op)):
+            continue
+        value = op.output
+        uses = readers.get(value, [])
+        if value in results or (not uses and value not in updates):
+            continue
+        if all(o.outputs[0] in late for o in uses):
+            late.add(value)
+    return late

@@ -1,0 +1,116 @@
+"""The kernels of a graph: what the code generators are given, and what the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..code.expression import Affine, Expression
+from ..graph import Graph, Op, Value
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """One number for each outer index: `kind` (sum, max, …) of `operand` over the inner axes.
+
+    `result` is the leaf that stands for it in other expressions.
+    """
+
+    kind: str
+    operand: Expression
+    result: Expression
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """`expression` written to `buffer` at `index`: for each index, or for each outer index."""
+
+    buffer: Value
+    index: Affine
+    expression: Expression
+
+
+@dataclass(eq=False)
+class Kernel:
+    """A step of the program.
+
+    Attributes:
+        ops: the operations it covers.
+        reads, writes: the values in memory that it touches.
+    """
+
+    ops: list[Op]
+    reads: list[Value] = field(default_factory=list)
+    writes: list[Value] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class LoopKernel(Kernel):
+    """A loop nest.
+
+    Attributes:
+        outer, inner: axes with their lengths; work is shared along the outer ones.
+        reductions: over the inner axes, in an order in which they can be computed.
+        stores: what is written.
+    """
+
+    outer: list[tuple[int, int]] = field(default_factory=list)
+    inner: list[tuple[int, int]] = field(default_factory=list)
+    reductions: list[Reduction] = field(default_factory=list)
+    stores: list[Store] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class View:
+    """An operand of an operation in memory: a value that is there, an offset and strides in elements."""
+
+    base: Value
+    offset: int
+    strides: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+@dataclass(eq=False)
+class HostKernel(Kernel):
+    """An operation that NumPy computes."""
+
+    operands: list[View] = field(default_factory=list)
+
+    @property
+    def op(self) -> Op:
+        return self.ops[0]
+
+
+@dataclass(eq=False)
+class ScatterKernel(Kernel):
+    """`index_add` or `index_set` with index arrays for the leading axes; reads values (and the old ones), arrays."""
+
+    @property
+    def op(self) -> Op:
+        return self.ops[0]
+
+
+@dataclass(eq=False)
+class RandomKernel(Kernel):
+    """`random_bits`."""
+
+    @property
+    def op(self) -> Op:
+        return self.ops[0]
+
+
+@dataclass
+class Schedule:
+    """Kernels in the order in which they can run, and where the graph's outputs come from.
+
+    Attributes:
+        kernels: each writes whole values.
+        sources: for each output of the graph the value in memory that holds its elements.
+        graph: what the kernels compute: the graph with composite primitives taken apart.
+    """
+
+    kernels: Sequence[Kernel]
+    sources: list[Value]
+    graph: Graph

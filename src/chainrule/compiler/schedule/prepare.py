@@ -1,0 +1,152 @@
+"""Primitives that a kernel takes apart, written as those it is made of.
+
+Softmax is a maximum, an exponential, a sum and a quotient; apart they can be fused with what comes
+before and after, and a part that a later kernel needs again (the row's maximum and sum, not the row)
+can be kept instead of the whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...core.primitive import table
+from ..graph import Graph, Op, Value
+
+_SPLIT = 1 << 16  # elements of a sum over everything that are worth more than one thread
+
+
+class Rewriter:
+    """A graph under construction, with what the values of the old one have become."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.ops: list[Op] = []
+        self.constants = dict(graph.constants)
+        self.new: dict[Value, Value] = {}
+        self.origin: Op | None = None
+
+    def apply(self, name: str, *inputs: Value, **params: Any) -> Value:
+        assert self.origin is not None
+        op = Op(table[name], inputs, params, place=self.origin.place, path=self.origin.path)
+        self.ops.append(op)
+        return op.output
+
+    def number(self, value: Any, dtype: Any) -> Value:
+        return self.constant(np.asarray(value, dtype))
+
+    def constant(self, array: np.ndarray) -> Value:
+        made = Value(array.shape, array.dtype)
+        self.constants[made] = array
+        return made
+
+
+def prepare(graph: Graph) -> Graph:
+    """The graph with composite primitives taken apart."""
+    r = Rewriter(graph)
+    for op in graph.ops:
+        inputs = [r.new.get(v, v) for v in op.inputs]
+        r.origin = op
+        rewrite = _REWRITES.get(op.primitive.name)
+        result = rewrite(r, op, *inputs) if rewrite is not None else None
+        if result is not None:
+            r.new[op.output] = result
+        elif all(a is b for a, b in zip(inputs, op.inputs, strict=True)):
+            r.ops.append(op)
+        else:
+            again = Op(op.primitive, inputs, op.params, place=op.place, path=op.path)
+            r.ops.append(again)
+            r.new.update(zip(op.outputs, again.outputs, strict=True))
+    return Graph(graph.inputs, r.ops, [r.new.get(v, v) for v in graph.outputs], r.constants, graph.updates)
+
+
+def _kept(r: Rewriter, x: Value, axis: int) -> tuple[Value, Value]:
+    """x shifted so that its largest element along an axis is 0, and that element."""
+    largest = r.apply("max", x, axis=(axis,), keepdims=True)
+    return r.apply("subtract", x, largest), largest
+
+
+def _affine(r: Rewriter, _op: Op, x: Value, w: Value, b: Value) -> Value:
+    return r.apply("add", r.apply("matmul", x, w, transpose_a=False, transpose_b=True), b)
+
+
+def _softmax(r: Rewriter, op: Op, x: Value) -> Value | None:
+    axis = op.params["axis"]
+    if not x.size or x.dtype.kind != "f":
+        return None
+    shifted, _ = _kept(r, x, axis)
+    weights = r.apply("exp", shifted)
+    total = r.apply("sum", weights, axis=(axis,), keepdims=True)
+    return r.apply("multiply", weights, r.apply("reciprocal", total))
+
+
+def _log_softmax(r: Rewriter, op: Op, x: Value) -> Value | None:
+    axis = op.params["axis"]
+    if not x.size or x.dtype.kind != "f":
+        return None
+    shifted, _ = _kept(r, x, axis)
+    total = r.apply("sum", r.apply("exp", shifted), axis=(axis,), keepdims=True)
+    return r.apply("subtract", shifted, r.apply("log", total))
+
+
+def _logsumexp(r: Rewriter, op: Op, x: Value) -> Value | None:
+    if not x.size or x.dtype.kind != "f":
+        return None
+    axis = op.params["axis"]
+    largest = r.apply("max", x, axis=axis, keepdims=True)
+    shift = r.apply("where", r.apply("isfinite", largest), largest, r.number(0, x.dtype))
+    total = r.apply("sum", r.apply("exp", r.apply("subtract", x, shift)), axis=axis, keepdims=True)
+    y = r.apply("add", r.apply("log", total), shift)
+    return y if op.params["keepdims"] else r.apply("reshape", y, shape=op.output.shape)
+
+
+def _mean(r: Rewriter, op: Op, x: Value) -> Value | None:
+    if x.dtype.kind != "f":
+        return None
+    count = math.prod(x.shape[a] for a in op.params["axis"])
+    total = _sum(r, op, x) or r.apply("sum", x, **op.params)
+    return r.apply("divide", total, r.number(count, x.dtype))
+
+
+def _sum(r: Rewriter, op: Op, x: Value) -> Value | None:
+    """A large sum of everything as sums of parts, and the sum of these."""
+    if math.prod(op.output.shape) != 1 or x.size < _SPLIT or x.dtype.kind != "f":
+        return None
+    parts = next((d for d in range(1024, 7, -1) if x.size % d == 0 and x.size // d >= 1024), 0)
+    if not parts:
+        return None
+    rows = r.apply("reshape", x, shape=(parts, x.size // parts))
+    total = r.apply("sum", r.apply("sum", rows, axis=(1,), keepdims=False), axis=(0,), keepdims=False)
+    return total if total.shape == op.output.shape else r.apply("reshape", total, shape=op.output.shape)
+
+
+def _one_hot(r: Rewriter, op: Op, g: Value, *arrays: Value) -> Value | None:
+    """One element added in each row, as the gradient of a choice by class does: a comparison, no scatter."""
+    shape, pattern = op.params["shape"], op.params["pattern"]
+    if pattern != (("a", 0), ("a", 1)) or len(shape) != 2:
+        return None
+    rows = r.constants.get(arrays[0])
+    if rows is None or rows.shape != (shape[0],) or g.shape != (shape[0],) or arrays[1].shape != (shape[0],):
+        return None
+    if not np.array_equal(rows, np.arange(shape[0])):
+        return None
+    wide = r.apply("astype", arrays[1], dtype=np.dtype(np.int64))
+    if arrays[1].dtype.kind == "i":
+        from_end = r.apply("add", wide, r.number(shape[1], np.int64))
+        wide = r.apply("where", r.apply("less", wide, r.number(0, np.int64)), from_end, wide)
+    column = r.apply("reshape", wide, shape=(shape[0], 1))
+    chosen = r.apply("equal", column, r.constant(np.arange(shape[1], dtype=np.int64)))
+    return r.apply("where", chosen, r.apply("reshape", g, shape=(shape[0], 1)), r.number(0, g.dtype))
+
+
+_REWRITES: dict[str, Callable[..., Value | None]] = {
+    "affine": _affine,
+    "softmax": _softmax,
+    "log_softmax": _log_softmax,
+    "logsumexp": _logsumexp,
+    "mean": _mean,
+    "sum": _sum,
+    "index_add": _one_hot,
+}

@@ -1,0 +1,114 @@
+"""Which values are written to memory, and which are computed again where they are needed.
+
+A value that only its own kernel reads stays in registers. One that a later kernel reads is stored,
+unless computing it again from what is in memory anyway costs no more than reading it would.
+"""
+
+from __future__ import annotations
+
+from ..graph import Value
+from .access import is_movement
+from .groups import Grouping, is_pointwise
+
+_DEAR = {
+    "exp": 6, "exp2": 6, "expm1": 10, "log": 8, "log1p": 10, "log2": 8, "log10": 8, "tanh": 12, "sigmoid": 8,
+    "erf": 14, "sin": 14, "cos": 14, "softplus": 18, "logaddexp": 18, "divide": 3, "reciprocal": 3, "sqrt": 4,
+}  # fmt: skip
+_RARE = frozenset(
+    ("power", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh", "hypot", "nextafter",
+     "remainder", "floor_divide")
+)  # fmt: skip
+_SMALL = 1 << 12  # elements that are stored without further thought
+
+
+def cost(name: str) -> int:
+    """Roughly how many additions one element of a pointwise primitive takes."""
+    return 100 if name in _RARE else _DEAR.get(name, 1)
+
+
+def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
+    """The computed values that are to be in memory; the kernels `plain` compute nothing again."""
+    readers: dict[Value, set[int]] = {}
+    forced = set(grouping.output_sources().values()) | {v for v in grouping.graph.outputs if v in grouping.group_of}
+    for group in grouping.groups:
+        if group.opaque is not None:
+            forced.update(group.opaque.outputs)
+            for value in group.opaque.inputs:
+                base = value if grouping.is_leaf(value) else grouping.view(value)[0]  # type: ignore[index]
+                forced.add(base)
+            continue
+        for value in group.values:
+            for leaf in _leaves(grouping, value):
+                readers.setdefault(leaf, set()).add(group.position)
+    stored: set[Value] = set()
+    for group in grouping.groups:
+        if group.opaque is not None:
+            stored.update(group.opaque.outputs)
+            continue
+        for value in group.values:
+            foreign = readers.get(value, set()) - {group.position}
+            if not foreign and value not in forced:
+                continue
+            if value in forced or foreign & plain or not _cheaper(grouping, value, stored, readers, foreign):
+                stored.add(value)
+    return stored
+
+
+def _leaves(grouping: Grouping, value: Value) -> list[Value]:
+    """The values in memory or computed by a kernel that a value is computed from directly."""
+    found, stack, seen = [], list(value.op.inputs) if value.op is not None else [], set()
+    while stack:
+        v = stack.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        if grouping.is_leaf(v):
+            found.append(v)
+        elif v.op is not None:
+            stack.extend(v.op.inputs)
+    return found
+
+
+def _cheaper(
+    grouping: Grouping,
+    value: Value,
+    stored: set[Value],
+    readers: dict[Value, set[int]],
+    foreign: set[int],
+) -> bool:
+    """Whether to compute a value again in the kernels `foreign`; what that reads then counts as read by them."""
+    if value.size <= _SMALL:
+        return False
+    total = 0
+    large: list[Value] = []
+    small: list[Value] = []
+    seen: set[Value] = set()
+    stack = [value]
+    while stack:
+        v = stack.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        at_hand = v in stored or v in grouping.sources
+        if at_hand:
+            (large if v.size * 4 >= value.size else small).append(v)
+            continue
+        op = v.op
+        assert op is not None
+        if is_pointwise(op):
+            total += cost(op.primitive.name) * (v.size > 1)
+        elif not is_movement(op):
+            if v.size * 16 > value.size:
+                return False
+            small.append(v)
+            continue
+        elif len(op.inputs) > 1:
+            return False
+        stack.extend(op.inputs)
+    if not (len(large) <= 1 and total <= 40) and not (len(large) <= 2 and total <= 4):
+        return False
+    for leaf in (*large, *small):
+        if leaf in grouping.group_of:
+            readers.setdefault(leaf, set()).update(foreign)
+            stored.add(leaf)
+    return True
