@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,29 @@ class Explanation:
         from .document import document
 
         return json.dumps(document(self), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def save(self, path: Path | str, *, run: Path | str | None = None) -> Path:
+        """Write the explanation as a page: one HTML file that opens in any browser and loads nothing.
+
+        Args:
+            path: the file, replaced if it is there.
+            run: the folder of a training run, whose course the page then shows, too.
+
+        Raises:
+            OutputError: the file cannot be written.
+            RunError: `run` is no run's folder.
+        """
+        from ..data.files import write_atomically
+        from .page import render
+
+        file = Path(path)
+        write_atomically(file, [render(self, run).encode()])
+        return file
+
+    def _repr_html_(self) -> str:
+        from .page import frame
+
+        return frame(self)
 
     def __str__(self) -> str:
         return "\n".join(s.formula.text for s in self.steps)

@@ -1,0 +1,42 @@
+// Formulas arrive as MathML text. Only known elements and attributes are taken over, so a
+// formula can show anything and run nothing.
+
+const MATHML = "http://www.w3.org/1998/Math/MathML";
+const ELEMENTS = new Set(
+  ("math mrow mi mn mo ms mtext mspace mfrac msqrt mroot msub msup msubsup munder mover munderover mtable mtr mtd " +
+    "mpadded mphantom mstyle menclose").split(" "),
+);
+const ATTRIBUTES = new Set(
+  ("display mathvariant stretchy fence form separator accent accentunder lspace rspace width height depth linethickness " +
+    "columnalign rowspacing columnspacing displaystyle largeop movablelimits minsize maxsize symmetric notation").split(" "),
+);
+
+/** The formula as an element; text that is no MathML is shown as it is. `spoken` is what a screen reader says. */
+export function formula(text, { block = true, spoken = "" } = {}) {
+  const parsed = new DOMParser().parseFromString(qualified(text), "application/xml");
+  const broken = parsed.getElementsByTagName("parsererror").length > 0;
+  let element;
+  if (broken || parsed.documentElement.localName !== "math") {
+    element = document.createElement("code");
+    element.textContent = text;
+  } else {
+    element = copy(parsed.documentElement);
+    element.setAttribute("display", block ? "block" : "inline");
+  }
+  if (spoken) element.setAttribute("aria-label", spoken);
+  return element;
+}
+
+function qualified(text) {
+  return /^\s*<math[^>]*\sxmlns=/.test(text) ? text : text.replace("<math", `<math xmlns="${MATHML}"`);
+}
+
+function copy(source) {
+  const element = document.createElementNS(MATHML, source.localName);
+  for (const { name, value } of source.attributes) if (ATTRIBUTES.has(name)) element.setAttribute(name, value);
+  for (const child of source.childNodes) {
+    if (child.nodeType === Node.TEXT_NODE) element.append(child.data);
+    else if (child.nodeType === Node.ELEMENT_NODE && ELEMENTS.has(child.localName)) element.append(copy(child));
+  }
+  return element;
+}
