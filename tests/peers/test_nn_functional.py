@@ -22,12 +22,8 @@ IMAGES = {case[0] for case in image_samples.functions()}
 ROUGH = {"hardsigmoid", "celu"}
 # One derivative only: PyTorch has no second one, or none that is differentiable.
 FIRST_ORDER = {
-    "hardsigmoid",
-    "multi_margin_loss",
-    "multilabel_margin_loss",
-    "embedding",
-    "scaled_dot_product_attention",
-}
+    "hardsigmoid", "multi_margin_loss", "multilabel_margin_loss", "embedding", "scaled_dot_product_attention",
+}  # fmt: skip
 
 
 def test_every_function_is_compared() -> None:
@@ -57,8 +53,8 @@ def test_names_order_and_defaults_are_pytorchs(name: str) -> None:
     try:
         parameters = inspect.signature(theirs).parameters
     except ValueError:
-        # Implemented in C++: the first line of its documentation is the signature.
-        arguments = theirs.__doc__.strip().splitlines()[0].split("->")[0].strip()[len(name) + 1 : -1]
+        # Implemented in C++: its documentation begins with the signature.
+        arguments = " ".join(theirs.__doc__.split("->")[0].split())[len(name) + 1 : -1]
         parameters = inspect.signature(eval(f"lambda {arguments}: None")).parameters
     expected = [(n, p.default) for n, p in parameters.items() if n not in ("_stacklevel", "out")]
     ours = [(n, p.default) for n, p in inspect.signature(getattr(F, name)).parameters.items()]

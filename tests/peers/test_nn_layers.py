@@ -15,7 +15,7 @@ import torch
 import chainrule as cr
 from chainrule import nn
 from tests.nn import image_samples
-from tests.peers import test_attention
+from tests.peers import test_attention, test_recurrent
 from tests.peers.agreement import agree, noise
 
 D = np.float64
@@ -150,13 +150,13 @@ def losses() -> list[Case]:
 
 
 CASES = [*activations(), *layers(), *losses()]
-# Compared in test_conv.py and test_attention.py.
+# Compared in test_conv.py, test_attention.py and test_recurrent.py.
 IMAGES = {case[0] for case in image_samples.layers()}
-SEQUENCES = test_attention.LAYERS | {"RotaryEmbedding"}
+SEQUENCES = test_attention.LAYERS | test_recurrent.LAYERS | {"RotaryEmbedding"}
 # Containers and the bases of layers: tests/nn/test_module.py and test_containers.py.
 ELSEWHERE = {
     "Buffer", "Module", "ModuleDict", "ModuleList", "Parameter", "ParameterList", "Sequential", "StateDictError",
-    "functional", "functional_call", "init", "module_path",
+    "functional", "functional_call", "init", "module_path", "utils",
 }  # fmt: skip
 FIRST_ORDER = {"Hardsigmoid", "MultiMarginLoss", "MultiLabelMarginLoss", "Embedding"}
 ROUGH = {"Hardsigmoid"}  # PyTorch's derivative has the float32 constant 1/6

@@ -1,0 +1,5 @@
+"""Helpers around layers, under PyTorch's names."""
+
+from . import rnn
+
+__all__ = ["rnn"]
