@@ -45,10 +45,10 @@ from .random import Generator, manual_seed, rand, randint, randn, randperm
 __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
-    from .compiler import compile
+    from .compiler import compile, cond, scan
     from .explain.explanation import explain
 
-_LAZY = {"compile": "compiler"}
+_LAZY = {"compile": "compiler", "cond": "compiler", "scan": "compiler"}
 
 
 def __getattr__(name: str) -> object:

@@ -5,5 +5,6 @@ and output can be printed and tested by themselves.
 """
 
 from .compile import Compiled, compile
+from .control import cond, scan
 
-__all__ = ["Compiled", "compile"]
+__all__ = ["Compiled", "compile", "cond", "scan"]

@@ -90,7 +90,7 @@ def _collect(tree: Any, found: list[Tensor], name: str) -> None:
     elif tree is not None:
         raise TransformError(
             located(
-                f"cr.compile: {name} returned a {type(tree).__name__}, {tree!r:.60}. A compiled function returns "
+                f"{name} returned a {type(tree).__name__}, {tree!r:.60}. A traced function returns "
                 "tensors, None, and tuples, lists and dicts of them: anything else would be the same at every call"
             )
         )

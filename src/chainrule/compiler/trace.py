@@ -41,12 +41,12 @@ class Traced(Interpreted):
         """One more operation of the graph."""
         trace = mode.trace
         if trace is None:
-            raise TransformError(located(f"{primitive.name}: {self._leaked()}"))
+            raise TransformError(located(f"{primitive.name}: {self.leaked()}"))
         return trace.apply(primitive, inputs, params)
 
     def concrete(self, wanted: str) -> np.ndarray:
         if mode.trace is None:
-            raise TransformError(located(f"{wanted}: {self._leaked()}"))
+            raise TransformError(located(f"{wanted}: {self.leaked()}"))
         raise TransformError(
             located(
                 f"{wanted} needs the value of a tensor that cr.compile knows by shape only: "
@@ -62,7 +62,8 @@ class Traced(Interpreted):
         place = source.resolve(self.value.op.place)
         return f"{spec}, computed by {self.value.op.primitive.name}" + (f" at {place}" if place else "")
 
-    def _leaked(self) -> str:
+    def leaked(self) -> str:
+        """What to say where this value turns up outside of its trace."""
         return (
             f"this tensor was kept from inside a function that cr.compile traced ({self.described()}) and has no "
             "value outside of it; return it from the function instead"
@@ -174,9 +175,7 @@ class Trace:
         """The graph's value for a tensor: traced here, or an array, which becomes a constant."""
         held = tensor._value
         if isinstance(held, Traced):
-            if held.trace is not self:
-                return self.adopt(held)
-            return held.value
+            return held.value if held.trace is self else self.adopt(tensor)
         array = tensor._array("cr.compile")
         key = (array.dtype, array.shape, array.tobytes()) if array.size == 1 else id(array)
         found = self._constants.get(key)
@@ -186,9 +185,9 @@ class Trace:
             self.constants.append((weakref.ref(tensor), array))
         return found
 
-    def adopt(self, held: Traced) -> Value:
-        """The value here for one of another trace, which must be an enclosing one."""
-        raise TransformError(located(held._leaked()))
+    def adopt(self, tensor: Tensor) -> Value:
+        """The value here for a tensor of another trace, which must be an enclosing one."""
+        raise TransformError(located(tensor._value.leaked()))
 
     def apply(self, primitive: Primitive, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> Any:
         """Record an operation; what `Interpreted.process` returns."""
@@ -210,6 +209,13 @@ class Trace:
             self._scopes.append(scope)
         return path
 
+    def forget(self) -> None:
+        """Let branches and loops drop the tensors that they kept for their derivatives."""
+        for op in self.graph.ops:
+            forget = getattr(op.primitive, "forget", None)
+            if forget is not None:
+                forget()
+
     def close(self) -> None:
         """Forget everything but the graph, and see that no traced value has escaped.
 
@@ -217,6 +223,7 @@ class Trace:
             TransformError: a traced value is still referred to: the function stored it somewhere.
         """
         self.cells = None
+        self.forget()
         self._shared.clear()
         self._scopes.clear()
         if not any(ref() is not None for ref in self._alive):
