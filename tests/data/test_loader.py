@@ -13,6 +13,8 @@ from chainrule.data import (
     DataLoader,
     Dataset,
     Normalize,
+    RandomCrop,
+    RandomHorizontalFlip,
     Subset,
     TensorDataset,
     ToFloat,
@@ -174,3 +176,42 @@ def test_transforms_treat_a_batch_like_its_images():
     np.testing.assert_allclose(batch.numpy(), reference, rtol=1e-5, atol=1e-6)
     with pytest.raises(cr.OperationError, match="positive"):
         Normalize(0.5, 0.0)
+
+
+def test_random_changes_treat_every_image_by_itself_and_follow_the_seed():
+    x = np.arange(200 * 2 * 5 * 5, dtype=np.float32).reshape(200, 2, 5, 5)
+    for change in (RandomHorizontalFlip(), RandomCrop(5, padding=2), RandomCrop(3)):
+        cr.manual_seed(3)
+        batch = change(cr.Tensor(x)).numpy()
+        again = change(cr.Tensor(x)).numpy()
+        cr.manual_seed(3)
+        assert np.array_equal(change(cr.Tensor(x)).numpy(), batch) and not np.array_equal(again, batch)
+        assert change(cr.Tensor(x[0])).shape == batch.shape[1:]
+        kinds = {tuple((batch[i] - x[i, 0, 0, 0]).ravel().clip(-1, 60)) for i in range(200)}
+        assert 1 < len(kinds) <= 200
+
+
+def test_a_flip_mirrors_half_of_the_images():
+    x = np.arange(400 * 6, dtype=np.float32).reshape(400, 1, 2, 3)
+    flipped = RandomHorizontalFlip()(cr.Tensor(x)).numpy()
+    mirrored = (flipped == x[..., ::-1]).all((1, 2, 3))
+    assert ((flipped == x).all((1, 2, 3)) ^ mirrored).all() and 150 < mirrored.sum() < 250
+    assert np.array_equal(RandomHorizontalFlip(0.0)(cr.Tensor(x)).numpy(), x)
+    with pytest.raises(cr.OperationError, match="probability"):
+        RandomHorizontalFlip(2)
+
+
+def test_a_crop_is_a_window_of_the_padded_image():
+    x = np.arange(1, 50 * 16 + 1, dtype=np.float32).reshape(50, 1, 4, 4)
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    found = RandomCrop(4, padding=1)(cr.Tensor(x)).numpy()
+    places = set()
+    for i in range(50):
+        at = [
+            (t, s) for t in range(3) for s in range(3) if np.array_equal(padded[i, :, t : t + 4, s : s + 4], found[i])
+        ]
+        assert len(at) == 1
+        places.add(at[0])
+    assert len(places) == 9
+    with pytest.raises(cr.OperationError, match="does not fit"):
+        RandomCrop(8, padding=1)(cr.Tensor(x))

@@ -97,6 +97,33 @@ def test_entries_of_the_gradient_are_clipped():
     assert largest == pytest.approx(1e-3, rel=1e-3)
 
 
+def test_the_averaged_weights_are_validated_kept_and_left_in_the_model(tmp_path):
+    data = list(DataLoader(samples(), 8))
+    seen, expected = [], []
+
+    def validate():
+        seen.append(weights(model))
+        return {"loss": 1.0}
+
+    model = network()
+    train(model, data=data, epochs=1, average=0.9, steps=None, validation=validate, run=tmp_path)
+    average, plain = weights(network()), network()
+    optimizer = optim.SGD(plain.parameters(), lr=0.1)
+    for n, (x, y) in enumerate(data, 1):
+        optimizer.zero_grad()
+        F.cross_entropy(plain(x), y).backward()
+        optimizer.step()
+        decay = min(0.9, (1 + n) / (10 + n))
+        average = {k: decay * average[k] + (1 - decay) * v for k, v in weights(plain).items()}
+        expected.append(average)
+    best = load_checkpoint(tmp_path / "best.safetensors")["model"]
+    last = load_checkpoint(tmp_path / "last.safetensors")["model"]
+    for name, value in expected[-1].items():
+        for found in (weights(model)[name], seen[-1][name], best[name]):
+            np.testing.assert_allclose(found, value, rtol=1e-6, atol=1e-8)
+        np.testing.assert_array_equal(last[name], weights(plain)[name])
+
+
 class Loss:
     """A validation whose losses are given."""
 
@@ -164,7 +191,7 @@ class StopAfter(Reporter):
             raise Stop
 
 
-@pytest.mark.parametrize("kind", ["accumulated", "list", "steps", "dropout and clipping"])
+@pytest.mark.parametrize("kind", ["accumulated", "list", "steps", "dropout and clipping", "averaged"])
 def test_every_way_of_training_continues_bit_for_bit(tmp_path, kind):
     def again(folder, **more):
         cr.manual_seed(5)
@@ -175,6 +202,8 @@ def test_every_way_of_training_continues_bit_for_bit(tmp_path, kind):
             options = {"accumulate": 2}
         elif kind == "list":
             data = list(data)
+        elif kind == "averaged":
+            options = {"average": 0.8}
         elif kind == "steps":
             options = {"steps": 12, "epochs": None, "validate_every": 5}
         else:
@@ -279,6 +308,7 @@ def test_a_compiled_update_is_called_for_every_step_that_is_not_probed(tmp_path)
         ({"loss": None}, "give loss="),
         ({"objective": lambda model, batch: None}, "not the two together"),
         ({"patience": 2}, "needs a validation"),
+        ({"average": 1.0}, "average is a decay"),
         ({"resume": True}, "give run="),
         ({"tensorboard": True}, "give run="),
         ({"scheduler_every": "day"}, "scheduler_every must be"),

@@ -4,7 +4,7 @@ from .dataset import Dataset, Subset, TensorDataset, default_collate, random_spl
 from .fashion_mnist import FashionMNIST
 from .idx import DataError, read_idx
 from .loader import DataLoader
-from .transforms import Compose, Normalize, ToFloat
+from .transforms import Compose, Normalize, RandomCrop, RandomHorizontalFlip, ToFloat
 
 __all__ = [
     "Compose",
@@ -13,6 +13,8 @@ __all__ = [
     "Dataset",
     "FashionMNIST",
     "Normalize",
+    "RandomCrop",
+    "RandomHorizontalFlip",
     "Subset",
     "TensorDataset",
     "ToFloat",

@@ -47,6 +47,9 @@ class Source(NamedTuple):
     folder: Path
     origin: str
 
+    def __str__(self) -> str:
+        return self.origin if self.folder.is_relative_to(EMBEDDED) else f"{self.origin}, {self.folder}"
+
 
 def locate(folder: str | os.PathLike[str] | None = None) -> Source:
     """The folder that Fashion-MNIST is read from.

@@ -13,7 +13,6 @@ import numpy as np
 
 from .. import nn, optim
 from ..data import Compose, DataLoader, FashionMNIST, Normalize, Subset, ToFloat
-from ..data.sources import EMBEDDED
 from ..nn import functional as F
 from ..random import manual_seed
 from ..train import Job, accuracy
@@ -59,8 +58,7 @@ def load(settings: Settings) -> tuple[Any, Any, str]:
     """Training and test images, normalised to mean 0 and deviation 1, and where they came from."""
     normalise = Compose([ToFloat(), Normalize(0.2860, 0.3530)])
     images, test = (FashionMNIST(train, settings.data, normalise) for train in (True, False))
-    embedded = images.source.folder.is_relative_to(EMBEDDED)
-    source = images.source.origin + ("" if embedded else f", {images.source.folder}")
+    source = str(images.source)
     if settings.fast:
         return Subset(images, range(1000)), Subset(test, range(500)), source
     return images, test, source

@@ -53,6 +53,7 @@ def fit(
     clip_norm: float | None = None,
     clip_value: float | None = None,
     accumulate: int = 1,
+    average: float | None = None,
     validation: Batches | Callable[[], Mapping[str, float]] | None = None,
     validation_name: str = "validation",
     validate_every: int | None = None,
@@ -96,6 +97,8 @@ def fit(
         clip_norm, clip_value: limits for the norm of the whole gradient, or of each entry.
         accumulate: batches an update; their gradients are averaged, weighted by samples, so
             that memory is that of one batch. A shorter group at the end of an epoch counts.
+        average: keep a running average of the weights with this decay (0.999, say); it is what
+            is validated, kept as the best, and in the model at the end.
         validation: batches for the same objective in evaluation mode, or a function that
             returns numbers; after each epoch, or every `validate_every` updates (which then
             take the place of an epoch in reports; the default with `steps` is a tenth).
@@ -128,6 +131,8 @@ def fit(
     total, period = _length(data, epochs, steps, accumulate, validate_every)
     if patience is not None and (patience < 1 or validation is None):
         raise OperationError("patience must be at least 1 and needs a validation to be impatient about")
+    if average is not None and not 0 <= average < 1:
+        raise OperationError(f"average is a decay of at least 0 and below 1, got {average}")
     if scheduler_every not in ("step", "epoch"):
         raise OperationError(f'scheduler_every must be "step" or "epoch", got {scheduler_every!r}')
     folder = run if isinstance(run, Run) or run is None else folder_as_run(Path(run), resume)
@@ -146,6 +151,7 @@ def fit(
         clip_norm=clip_norm,
         clip_value=clip_value,
         accumulate=accumulate,
+        average=average,
         validate=_validator(model, goal, validation),
         validation_name=validation_name,
         monitor=monitor,

@@ -7,6 +7,7 @@ origin of a NaN. `fit` is the way in and says what the fields mean.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from ..optim.clip import clip_grad_norm_, clip_grad_value_, get_total_norm
 from ..optim.lr_scheduler import ReduceLROnPlateau
 from ..optim.optimizer import Optimizer
 from ..random import default_generator
+from .averaging import WeightAverage
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .metrics import MetricsLog, read_metrics
 from .nonfinite import NonFiniteError, explain_gradient, explain_loss
@@ -62,6 +64,7 @@ class Loop:
     clip_norm: float | None
     clip_value: float | None
     accumulate: int
+    average: float | None
     validate: Callable[[], Mapping[str, float]] | None
     validation_name: str
     monitor: str | None
@@ -91,6 +94,7 @@ class Loop:
     def __post_init__(self) -> None:
         self._probe_every = max(1, self.steps // self.probes) if self.probes > 0 else 0
         self._log_every = max(1, self.steps // 500)
+        self._averages = None if self.average is None else WeightAverage(self.model, self.average)
         self._compiled = None if self.compile is None else self.compile(self.update)
         self._watching = self.compile is None  # look for NaN inside the update, where its graph still is
         self._suspect = -1  # the step whose compiled update made a NaN
@@ -118,6 +122,8 @@ class Loop:
                     if not self._pass_through_data(signals) and not continuing:
                         raise OperationError("the data gave no batch: an iterator can be read once only")
                     continuing = False
+            if self._averages is not None:
+                self._averages.apply()
         finally:
             self.elapsed += self._clock.seconds
             self._close_logs()
@@ -212,6 +218,8 @@ class Loop:
             self._fail("the compiled update made NaN or infinity", "the same update, not compiled, did not")
         if self.scheduler is not None and self.scheduler_every == "step" and not self._by_plateau:
             self.scheduler.step()
+        if self._averages is not None:
+            self._averages.update()
         self.step += 1
         of_update = Means()
         for numbers, batch in zip(metrics, batches, strict=True):
@@ -238,7 +246,8 @@ class Loop:
     def _finish_period(self) -> None:
         trained = self.means.values()
         self.epoch += 1
-        self.validation = {k: float(v) for k, v in self.validate().items()} if self.validate is not None else {}
+        with contextlib.nullcontext() if self._averages is None else self._averages.applied():
+            self._validate()
         self.means = Means()
         seconds = self.elapsed + self._clock.seconds
         named = {f"{self.validation_name}_{k}": v for k, v in self.validation.items()}
@@ -246,7 +255,6 @@ class Loop:
         self._record("epoch", **row)
         self.history.append(row)
         self._report_period(trained)
-        self._judge()
         if self.scheduler is not None and self._by_plateau:
             self.scheduler.step(self._judged_by(self.validation or trained)[0])
         elif self.scheduler is not None and self.scheduler_every == "epoch":
@@ -272,8 +280,9 @@ class Loop:
             parts.append(f"{duration(remaining)} left")
         self.reporter.say("  ".join(parts))
 
-    def _judge(self) -> None:
-        """Compare the last validation with the best one, and keep the model if it is better."""
+    def _validate(self) -> None:
+        """Validate, compare with the best validation so far, and keep the model if it is better."""
+        self.validation = {k: float(v) for k, v in self.validate().items()} if self.validate is not None else {}
         if not self.validation:
             return
         value, sign = self._judged_by(self.validation)
@@ -315,6 +324,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "loader": self.data.state_dict() if hasattr(self.data, "state_dict") else None,
+            "average": None if self._averages is None else self._averages.state_dict(),
             "random": default_generator.state,
             "steps": self.steps,
             **{name: getattr(self, name) for name in _PROGRESS},
@@ -340,6 +350,8 @@ class Loop:
                 self.scheduler.load_state_dict(state["scheduler"])
             if hasattr(self.data, "load_state_dict"):
                 self.data.load_state_dict(state["loader"])
+            if self._averages is not None:
+                self._averages.load_state_dict(state["average"])
             default_generator.state.assign(state["random"])
             for name in _PROGRESS:
                 setattr(self, name, state[name])
