@@ -23,11 +23,14 @@ class Expression(NamedTuple):
         targets: the names that its value is assigned to, one for each output it is unpacked
             into; empty where it is part of a larger expression.
         operands: its operands or arguments as written, in order.
+        function: the last part of the name of the function that it calls (`relu` of `F.relu(x)`);
+            empty if it is no call.
     """
 
     text: str
     targets: tuple[str, ...]
     operands: tuple[str, ...]
+    function: str
 
 
 def expression_at(place: tuple[CodeType, int] | None) -> Expression | None:
@@ -42,8 +45,9 @@ def expression_at(place: tuple[CodeType, int] | None) -> Expression | None:
     node, target = found
     if isinstance(node, ast.AugAssign):
         written = _written(node.target)
-        return Expression(written, _names(node.target), (written, _written(node.value)))
-    return Expression(_written(node), () if target is None else _names(target), _operands(node))
+        return Expression(written, _names(node.target), (written, _written(node.value)), "")
+    function = _written(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+    return Expression(_written(node), () if target is None else _names(target), _operands(node), function)
 
 
 @functools.lru_cache(maxsize=256)

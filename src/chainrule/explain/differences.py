@@ -23,6 +23,7 @@ ALL_ENTRIES = 24  # operands of at most so many entries are checked along every 
 RANDOM, LARGEST = 3, 4  # directions for larger ones: at random, and the entries of the largest products
 # Steps (relative to the size of the numbers, and whether numbers below 1 count as 1) in the order they are tried.
 STEPS = ((1e-3, True), (1e-3, False), (1e-6, True))
+ROUNDING = 1e-3  # what the graph's own data type may add, relative to the largest entry
 CONSISTENT = 1e-9  # agreement of second and fourth order at which no other step is tried
 
 # They read one triangle: their argument moves within the Hermitian matrices only.
@@ -76,7 +77,7 @@ class Check:
     def ok(self) -> bool:
         """Whether all differences are below the tolerance, and rounding below a thousandth."""
         rounding = max(self.largest_rounding, self.sums)
-        return self.largest_error <= self.tolerance and not self.whole > self.tolerance and rounding <= 1e-3
+        return self.largest_error <= self.tolerance and not self.whole > self.tolerance and rounding <= ROUNDING
 
     @property
     def worst(self) -> Checked | None:
@@ -162,12 +163,12 @@ class _Local:
         """Re ⟨g, p(x)⟩."""
         return sum(float(np.real(np.vdot(g, y))) for g, y in zip(self.g, self.outputs(x), strict=True) if g is not None)
 
-    def rule(self) -> np.ndarray:
+    def rule(self, gradient: list[Any]) -> np.ndarray:
         """The product by the primitive's vjp; zeros where the derivative is zero everywhere."""
         several = type(self.y) is tuple
         handles = [new_tensor(a, None) for a in self.inputs]
         y: Any = tuple(new_tensor(a, None) for a in self.y) if several else new_tensor(self.y, None)
-        parts = [None if g is None else new_tensor(g, None) for g in self.g]
+        parts = [None if g is None else new_tensor(g, None) for g in gradient]
         with unrecorded():
             c = self.primitive.vjp(self.position, parts if several else parts[0], y, handles, self.params)
         return np.zeros(self.x.shape, self.x.dtype) if c is None else c.numpy()
@@ -189,11 +190,16 @@ def _check_product(product: Product, label: Callable[[Value], str]) -> Checked |
         return None
     with np.errstate(all="ignore"):
         local = _Local(product)
-        c = local.rule()
+        c = local.rule(local.g)
         given = np.zeros(c.shape, c.dtype) if product.array is None else product.array
         if not all(np.isfinite(flat(a)).all() for a in (c, local.x, local.y, local.g, given)):
             return None
-        rounding = float(np.abs(given.astype(c.dtype) - c).max()) / (float(np.abs(c).max()) or 1.0)
+        difference = float(np.abs(given.astype(c.dtype) - c).max())
+        rounding = difference / (float(np.abs(c).max()) or 1.0)
+        if rounding > ROUNDING:
+            # Where the products of a sum cancel, their rounding is to be compared with them, not with what is left.
+            uncancelled = local.rule([None if g is None else np.asarray(np.abs(g), g.dtype) for g in local.g])
+            rounding = difference / (float(np.abs(uncancelled).max()) or 1.0)
         pointwise = consumer.primitive.partials is not None and not consumer.several
         error, directions, kinks = (_pointwise if pointwise else _directional)(local, c)
     return Checked(label(product.operand), label(consumer), consumer.primitive.name, error, rounding, directions, kinks)

@@ -108,6 +108,7 @@ class _Writer:
         self.modules: dict[str, int] = {}
         self.module_rows: list[dict[str, Any]] = []
         self.names: dict[Name, int] = {}
+        self.position = {s.node: i for i, s in enumerate(explanation.steps)}
         self.templates: dict[tuple[str, str], int] = {}
 
     def write(self) -> dict[str, Any]:
@@ -115,6 +116,7 @@ class _Writer:
         nodes = [self.node(v) for v in e.trace.values]
         edges = [self.edge(p) for p in e.trace.products]
         steps = [self.step(s) for s in e.steps]
+        layers = [self.layer(x) for x in e.layers]
         return {
             "version": VERSION,
             "title": e.title,
@@ -131,7 +133,7 @@ class _Writer:
             "nodes": nodes,
             "edges": edges,
             "steps": steps,
-            "layers": [],
+            "layers": layers,
             "answers": [],
             "check": None,
         }
@@ -210,6 +212,28 @@ class _Writer:
             "formula": self.formula(formula),
             "local": self.formula(local),
             "factor": statistics(local_numbers(product), self.heat),
+        }
+
+    def layer(self, layer: Any) -> dict[str, Any]:
+        return {
+            "title": layer.title,
+            "module": self.module(layer.group.values[-1]) if layer.group.module is not None else None,
+            "source": self.source(layer.location),
+            "equations": [{"formula": self.formula(q.formula), "meaning": q.meaning} for q in layer.equations],
+            "legend": [
+                {
+                    "symbol": self.formula(row.symbol),
+                    "meaning": row.meaning,
+                    "shape": list(row.shape),
+                    "node": None if row.value is None else row.value.index,
+                }
+                for row in layer.legend
+            ],
+            "agreement": None if layer.agreement is None else number(layer.agreement),
+            "upstream": number(layer.upstream),
+            "result": None if layer.result is None else number(layer.result),
+            "steps": [self.position[s.node] for s in layer.steps],
+            "sentence": layer.sentence,
         }
 
     def step(self, step: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..nn.parameter import Parameter
 from .blackboard import follow
 from .differences import Check, check_products
 from .formulas import Formula, local_formula, product_formula
+from .layers import Layer, layers_of
 from .names import Name, Places, name_values
 from .steps import Step, gradient_tensor, step_of
 from .trace import Product, Trace, Value, trace
@@ -90,6 +91,7 @@ class Explanation:
             self._focus = (0,) * len(self.targets[0].shape)
         self._leads = graph.leading_to(self.targets)
         self._steps: list[Step] | None = None
+        self._layers: list[Layer] | None = None
 
     def _resolve(self, wrt: Any) -> list[Value]:
         if wrt is None:
@@ -171,6 +173,13 @@ class Explanation:
     def product_formulas(self, product: Product) -> tuple[Formula | None, Formula | None]:
         """The local derivative and the product of one edge, as formulas."""
         return local_formula(product, self.names), product_formula(product, self.names)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The same way layer by layer: each with the closed form of its derivative where there is one."""
+        if self._layers is None:
+            self._layers = layers_of(self.trace, self.steps, self.names, self.places)
+        return self._layers
 
     def check(self, tolerance: float = 1e-5) -> Check:
         """Compare every step with finite differences in float64, and the whole chain with those of the loss.

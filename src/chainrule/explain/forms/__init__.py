@@ -1,0 +1,89 @@
+"""Known closed forms of layers' derivatives, each verified against the numbers of the call it explains.
+
+A form says which layer it belongs to, computes the gradients of the call's inputs in float64 by the
+textbook's formula, and is taken only if they are those that autodiff found. So a form never
+describes a variant (class weights, masks, smoothing) that it does not cover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..layers import Equation, Group, Symbol
+from ..names import Name
+from ..steps import flat
+from ..trace import Value
+from . import attention, linear, losses, normalisation, pointwise
+from .call import REARRANGE, Call, Candidate, Form, forms
+
+AGREES = {"float64": 1e-9, "complex128": 1e-9}  # of other data types their rounding allows 1e-4
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """Equations, what their symbols stand for, and how well they agree with autodiff."""
+
+    equations: tuple[Equation, ...]
+    legend: tuple[Symbol, ...]
+    agreement: float
+
+
+def closed_form(group: Group, names: dict[Value, Name]) -> ClosedForm | None:
+    """The closed form of a call that agrees with its numbers, or None."""
+    if len(group.outputs) != 1 or group.outputs[0].gradient is None:
+        return None
+    output = group.outputs[0]
+    tolerance = AGREES.get(str(output.dtype), TOLERANCE)
+    delta = flat(output.gradient).reshape(output.shape)
+    with np.errstate(all="ignore"):
+        for function in _known(group):
+            for number, candidate in enumerate(function(Call(group, names, delta))):
+                # Where δ cancels (a bias before a batch norm) only rounding is left; compare it with what cancelled.
+                uncancelled = (c for i, c in enumerate(function(Call(group, names, np.abs(delta)))) if i == number)
+                agreement = _agreement(group, candidate, uncancelled, tolerance)
+                if agreement is not None:
+                    return ClosedForm(tuple(candidate.equations), tuple(candidate.legend), agreement)
+    return None
+
+
+def _known(group: Group) -> list[Form]:
+    named = [f for kinds, f in forms if group.kind in kinds]
+    named = named or [f for kinds, f in forms if kinds & _primitives(group)]
+    if named or len(group.values) == 1:
+        return named
+    # A function under another name (`criterion(scores, y)`): what fits the numbers is what it computes.
+    if group.outputs[0].size == 1:
+        return [losses.cross_entropy, losses.regression]
+    return [attention.attention] if any(v.primitive and v.primitive.name == "softmax" for v in group.values) else []
+
+
+def _primitives(group: Group) -> set[str]:
+    """A single operation goes by its name; so does a layer that is one operation and rearrangements."""
+    names = {v.primitive.name for v in group.values if v.primitive is not None}
+    rest = names - REARRANGE
+    return rest if len(rest) == 1 else names & {"affine", "conv"}
+
+
+def _agreement(group: Group, candidate: Candidate, uncancelled: Iterator[Candidate], tolerance: float) -> float | None:
+    """Largest difference between the candidate's gradients and autodiff's; None where they do not agree."""
+    worst: float | None = None
+    larger: Candidate | None = None
+    for value, closed in candidate.gradients.items():
+        found = group.handed_back(value)
+        if found is None:
+            continue
+        if closed.shape != found.shape:
+            return None
+        scale = float(np.abs(flat(found)).max(initial=0.0)) or 1.0
+        difference = float(np.abs(flat(closed) - flat(found)).max(initial=0.0))
+        if not difference <= tolerance * scale:
+            larger = larger or next(uncancelled)
+            scale = float(np.abs(larger.gradients[value]).max(initial=0.0)) or 1.0
+        if not difference <= tolerance * scale:
+            return None
+        worst = difference / scale if worst is None else max(worst, difference / scale)
+    return worst

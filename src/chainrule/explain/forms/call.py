@@ -1,0 +1,116 @@
+"""What a closed form is written with: the call's numbers, its roles and the equations' notation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..formulas import literal
+from ..layers import Equation, Group, Symbol
+from ..names import Name
+from ..trace import Value
+
+REARRANGE = frozenset({"reshape", "permute_dims", "astype"})
+
+
+@dataclass
+class Candidate:
+    """A form that may fit: what it says, and the gradients it gives for inputs of the call."""
+
+    equations: list[Equation]
+    legend: list[Symbol]
+    gradients: dict[Value, np.ndarray]
+
+
+Form = Callable[["Call"], Iterator[Candidate]]
+forms: list[tuple[frozenset[str], Form]] = []
+
+
+def form(*kinds: str) -> Callable[[Form], Form]:
+    """Register a form for layers, functions and operations of these names."""
+
+    def register(function: Form) -> Form:
+        forms.append((frozenset(kinds), function))
+        return function
+
+    return register
+
+
+class Call:
+    """A call's numbers in float64, and the means to write about it."""
+
+    def __init__(self, group: Group, names: dict[Value, Name], delta: np.ndarray) -> None:
+        self.group = group
+        self.names = names
+        self.output = group.outputs[0]
+        self.delta = delta
+
+    @property
+    def module(self) -> Any:
+        return self.group.module
+
+    def node(self, *primitives: str) -> Value | None:
+        """The first value of the call that one of these primitives computed."""
+        return next((v for v in self.group.values if v.primitive and v.primitive.name in primitives), None)
+
+    def source(self, value: Value) -> Value:
+        """The input of the call that a value is a mere rearrangement of; the value itself if it is none."""
+        while value in self.group and value.primitive and value.primitive.name in REARRANGE:
+            value = value.inputs[0]
+        return value
+
+    def parameter(self, name: str) -> Value | None:
+        """The input that is the module's parameter of this name."""
+        owner = getattr(self.module, name, None)
+        return None if owner is None else next((v for v in self.group.inputs if v.node.owner is owner), None)
+
+    def data(self) -> list[Value]:
+        """The floating inputs that are no parameters of the module, largest first."""
+        own = {id(p) for p in self.module.parameters()} if self.module is not None else set()
+        found = [
+            v for v in self.group.inputs
+            if not v.several and v.dtype.kind == "f" and v.size > 1 and id(v.node.owner) not in own
+        ]  # fmt: skip
+        return sorted(found, key=lambda v: (not v.requires_grad, -v.size))
+
+    def legend(self, *rows: tuple[str, str, str, Value | None]) -> list[Symbol]:
+        """Rows of (text, LaTeX, meaning, value)."""
+        found = []
+        for text, latex, meaning, value in rows:
+            shape = value.shape if value is not None else self.output.shape
+            label = f"{meaning} {self.names[value].label}".strip() if value is not None else meaning
+            found.append(Symbol(literal(text, latex), label, shape, value))
+        return found
+
+    def delta_row(self) -> tuple[str, str, str, Value | None]:
+        return "δ", r"\delta", f"∂L/∂{self.names[self.output].label}, what comes in", None
+
+
+def numbers(value: Value) -> np.ndarray:
+    """A value's numbers in float64 (complex128)."""
+    array = value.array()
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+
+
+def partial(symbol: str, latex: str | None = None) -> tuple[str, str]:
+    """∂L/∂symbol as text and LaTeX."""
+    return f"∂L/∂{symbol}", rf"\frac{{\partial L}}{{\partial {latex or symbol}}}"
+
+
+def equation(symbol: str, text: str, latex: str, meaning: str, symbol_latex: str | None = None) -> Equation:
+    """∂L/∂symbol = …"""
+    left, left_latex = partial(symbol, symbol_latex)
+    return Equation(literal(f"{left} = {text}", f"{left_latex} = {latex}"), meaning)
+
+
+def plain(text: str, latex: str, meaning: str) -> Equation:
+    """An equation that is no derivative."""
+    return Equation(literal(text, latex), meaning)
+
+
+def as_rows(array: np.ndarray) -> np.ndarray:
+    """The last axis across, all others down."""
+    return array.reshape(-1, array.shape[-1])

@@ -1,0 +1,130 @@
+"""Layers that are linear in their weights: dense layers, convolutions, embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .call import Call, Candidate, as_rows, equation, form, numbers, plain
+
+
+@form("affine", "matmul", "Linear", "linear")
+def dense(call: Call) -> Iterator[Candidate]:
+    """y = x Wᵀ + b."""
+    node = call.node("affine", "matmul")
+    if node is None or (node.params and node.params != {"transpose_a": False, "transpose_b": True}):
+        return
+    x, w = (call.source(v) for v in node.inputs[:2])
+    added = call.node("add")
+    b = call.source(node.inputs[2]) if len(node.inputs) > 2 else None
+    if b is None and added is not None and len(call.group.values) > 1:
+        b = next((call.source(i) for i in added.inputs if i is not node and call.source(i) not in call.group), None)
+    if len(w.shape) not in (1, 2) or w.size != node.inputs[1].size or not x.shape:
+        return
+    delta = as_rows(call.delta) if len(w.shape) == 2 else call.delta.reshape(-1, 1)
+    inputs, weight = as_rows(numbers(x)), numbers(w).reshape(-1, w.shape[-1])
+    equations, gradients = [], {}
+    if w.requires_grad:
+        meaning = "each row of x and δ is a sample: the sum over the samples of the textbook's δ xᵀ"
+        equations.append(equation("W", "δᵀ x", r"\delta^{\top} x", meaning))
+        gradients[w] = (delta.T @ inputs).reshape(w.shape)
+    if b is not None and b.requires_grad:
+        equations.append(equation("b", "Σ δ", r"\sum \delta", "added up over the samples"))
+        gradients[b] = delta.sum(0).reshape(b.shape)
+    if x.requires_grad:
+        equations.append(equation("x", "δ W", r"\delta \, W", "what the layer before gets"))
+        gradients[x] = (delta @ weight).reshape(x.shape)
+    rows = [("x", "x", "the input", x), ("W", "W", "the weight", w)]
+    if b is not None:
+        rows.append(("b", "b", "the bias", b))
+    forward = "y = x Wᵀ" + (" + b" if b is not None else "")
+    first = plain(forward, r"y = x \, W^{\top}" + (" + b" if b is not None else ""), "one row for each sample")
+    yield Candidate(
+        [first, *equations], call.legend(*rows, ("y", "y", "the output", call.output), call.delta_row()), gradients
+    )
+
+
+@form("conv")
+def convolution(call: Call) -> Iterator[Candidate]:
+    """y = x ⋆ W + b."""
+    node = call.node("conv")
+    assert node is not None
+    x, w = (call.source(v) for v in node.inputs)
+    b = next((v for v in call.group.inputs if v not in (x, w) and v.requires_grad and v.size == w.shape[0]), None)
+    delta = call.delta.reshape(node.shape)
+    image, kernel = numbers(node.inputs[0]), numbers(node.inputs[1])
+    to_image, to_kernel = _conv_gradients(delta, image, kernel, node.params)
+    equations, gradients = [], {}
+    if w.requires_grad:
+        text = "Σ over samples n and positions p of δ[n, o, p] · x[n, c, p + k]"
+        meaning = text + " (strides, padding and dilation shift p + k)"
+        equations.append(equation("W[o, c, k]", "Σ δ[n, o, p] · x[n, c, p + k]",
+                                  r"\sum_{n, p} \delta_{n o p} \, x_{n c, p + k}", meaning, "W_{o c k}"))  # fmt: skip
+        gradients[w] = to_kernel.reshape(w.shape)
+    if b is not None:
+        equations.append(equation("b[o]", "Σ δ[n, o, p]", r"\sum_{n, p} \delta_{n o p}",
+                                  "added up over samples and positions", "b_{o}"))  # fmt: skip
+        gradients[b] = delta.sum(axis=(0, *range(2, delta.ndim))).reshape(b.shape)
+    if x.requires_grad:
+        equations.append(equation("x[n, c, q]", "Σ δ[n, o, q - k] · W[o, c, k]",
+                                  r"\sum_{o, k} \delta_{n o, q - k} \, W_{o c k}",
+                                  "the kernel, flipped, runs over δ", "x_{n c q}"))  # fmt: skip
+        gradients[x] = to_image.reshape(x.shape)
+    first = plain("y[n, o, p] = Σ x[n, c, p + k] · W[o, c, k]" + (" + b[o]" if b is not None else ""),
+                  r"y_{n o p} = \sum_{c, k} x_{n c, p + k} \, W_{o c k}" + (" + b_{o}" if b is not None else ""),
+                  "n samples, c input and o output channels, p positions, k places of the kernel")  # fmt: skip
+    rows = [("x", "x", "the input", x), ("W", "W", "the kernel", w)]
+    if b is not None:
+        rows.append(("b", "b", "the bias", b))
+    yield Candidate([first, *equations], call.legend(*rows, call.delta_row()), gradients)
+
+
+def _conv_gradients(
+    delta: np.ndarray, x: np.ndarray, w: np.ndarray, params: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both gradients of a convolution by its definition, one place of the kernel after the other."""
+    groups, padding = params["groups"], params["padding"]
+    widths = [(max(a, 0), max(b, 0)) for a, b in padding]
+    cropped = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape[2:], padding, strict=True))
+    everything = slice(None), slice(None)
+    inner = x[(*everything, *cropped)]
+    padded = np.pad(inner, [(0, 0), (0, 0), *widths])
+    to_padded: Any = np.zeros_like(padded)
+    to_w: Any = np.zeros_like(w)
+    outputs, channels = w.shape[0] // groups, w.shape[1]
+    for k in np.ndindex(*w.shape[2:]):
+        window = tuple(
+            slice(i * d, i * d + (n - 1) * s + 1, s)
+            for i, d, s, n in zip(k, params["dilation"], params["stride"], delta.shape[2:], strict=True)
+        )
+        for g in range(groups):
+            o, c = slice(g * outputs, (g + 1) * outputs), slice(g * channels, (g + 1) * channels)
+            d = delta[:, o].reshape(len(delta), outputs, -1)
+            seen = padded[(slice(None), c, *window)]
+            to_w[(o, slice(None), *k)] = np.einsum("nop,ncp->oc", d, seen.reshape(len(x), channels, -1), optimize=True)
+            back = np.einsum("nop,oc->ncp", d, w[(o, slice(None), *k)], optimize=True)
+            to_padded[(slice(None), c, *window)] += back.reshape(seen.shape)
+    to_x = np.zeros_like(x)
+    inside = tuple(slice(a, a + n) for n, (a, _) in zip(inner.shape[2:], widths, strict=True))
+    to_x[(*everything, *cropped)] = to_padded[(*everything, *inside)]
+    return to_x, to_w
+
+
+@form("embedding", "Embedding")
+def embedding(call: Call) -> Iterator[Candidate]:
+    """y[t] = E[x[t]]."""
+    table = next((v for v in call.group.inputs if v.requires_grad and len(v.shape) == 2), None)
+    tokens = next((v for v in call.group.inputs if not v.several and v.dtype.kind in "iu"), None)
+    if table is None or tokens is None:
+        return
+    g = np.zeros(table.shape)
+    np.add.at(g, np.asarray(tokens.array()).ravel(), call.delta.reshape(-1, table.shape[1]))
+    equations = [
+        plain("y[t] = E[x[t]]", r"y_{t} = E_{x_{t}}", "a row of the table for every token"),
+        equation("E[i]", "Σ δ[t] over the places t where x[t] = i", r"\sum_{t \in x = i} \delta_{t}",
+                 "a token that does not occur gets the gradient 0", "E_{i}"),
+    ]  # fmt: skip
+    legend = call.legend(("E", "E", "the table", table), ("x", "x", "the tokens", tokens), call.delta_row())
+    yield Candidate(equations, legend, {table: g})

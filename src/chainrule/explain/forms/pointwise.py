@@ -1,0 +1,72 @@
+"""Activations without a primitive of their own, and dropout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ..trace import Value
+from .call import Call, Candidate, equation, form, numbers, plain
+
+
+@form("Dropout", "dropout", "Dropout1d", "Dropout2d", "Dropout3d", "dropout1d", "dropout2d", "dropout3d")
+def dropout(call: Call) -> Iterator[Candidate]:
+    """y = m x / (1 - p) with a random mask m."""
+    if not call.data():
+        return
+    x = call.data()[0]
+    for mask in (v for v in call.group.inputs if not v.several and v.dtype.kind == "b"):
+        kept = np.broadcast_to(mask.array(), x.shape)
+        rate = getattr(call.module, "p", None)
+        share = 1 - rate if rate is not None else _kept_share(call, x, kept)
+        equations = [
+            equation("x", f"δ · m / {share:g}", rf"\frac{{\delta \, m}}{{{share:g}}}",
+                     f"m is 1 where x was kept ({kept.mean():.0%} of the entries) and 0 where it was dropped"),
+        ]  # fmt: skip
+        legend = call.legend(("x", "x", "the input", x), ("m", "m", "the mask", mask), call.delta_row())
+        yield Candidate(equations, legend, {x: call.delta * kept / share})
+
+
+def _kept_share(call: Call, x: Value, kept: np.ndarray) -> float:
+    inputs, outputs = numbers(x)[kept], numbers(call.output)[kept]
+    live = inputs != 0
+    return float(np.median(inputs[live] / outputs[live])) if live.any() else 1.0
+
+
+def _normal(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distribution function and density of the standard normal distribution."""
+    erf = np.vectorize(math.erf, otypes=[float])
+    return 0.5 * (1 + erf(z / math.sqrt(2))), np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-z))
+
+
+_SLOPES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str, str, str]] = {
+    "gelu": (lambda z: _normal(z)[0] + z * _normal(z)[1], "Φ(z) + z · φ(z)", r"\Phi(z) + z \, \phi(z)",
+             "Φ and φ: the normal distribution and its density"),
+    "silu": (lambda z: _sigmoid(z) * (1 + z * (1 - _sigmoid(z))), "σ(z) · (1 + z · (1 - σ(z)))",
+             r"\sigma(z) \, (1 + z \, (1 - \sigma(z)))", "σ: the logistic function"),
+    "leakyrelu": (lambda z: np.where(z > 0, 1.0, 0.01), "1 if z > 0 else 0.01",
+                  r"\begin{cases} 1 & z > 0 \\ 0.01 & \text{otherwise} \end{cases}", ""),
+    "elu": (lambda z: np.where(z > 0, 1.0, np.exp(np.minimum(z, 0))), "1 if z > 0 else exp(z)",
+            r"\begin{cases} 1 & z > 0 \\ e^{z} & \text{otherwise} \end{cases}", ""),
+}  # fmt: skip
+
+
+@form("GELU", "gelu", "SiLU", "silu", "LeakyReLU", "leaky_relu", "ELU", "elu")
+def activation(call: Call) -> Iterator[Candidate]:
+    """a = f(z): the gradient times f′(z)."""
+    if not call.data():
+        return
+    z = call.data()[0]
+    slope, text, latex, meaning = _SLOPES[call.group.kind.lower().replace("_", "")]
+    equations = [
+        equation("z", "δ · f′(z)", r"\delta \, f'(z)", ""),
+        plain(f"f′(z) = {text}", f"f'(z) = {latex}", meaning),
+    ]
+    gradients = {z: call.delta * slope(numbers(z))}
+    yield Candidate(equations, call.legend(("z", "z", "the input", z), call.delta_row()), gradients)

@@ -1,0 +1,255 @@
+"""The backward pass layer by layer: values that one call made, and the closed form of their derivative.
+
+A group is what one layer of the library, one function of `nn.functional` or one operation of the
+user's computed. Where the textbook has a closed form for it (`forms`), that form is computed
+from the layer's own numbers and compared with what autodiff found; only a form that agrees is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..core.program import expression_at
+from ..core.source import Location
+from ..nn.containers import ModuleList, Sequential
+from ..nn.module import Module
+from .formulas import Formula, derivative_symbol, joined
+from .names import Name, Places, call_of
+from .steps import Step, norm
+from .trace import Trace, Value
+
+# Layers that are explained as a whole although other layers run inside them.
+WHOLE = frozenset({"MultiheadAttention", "RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"})
+
+
+class Group:
+    """The values of one call, in order of creation.
+
+    Attributes:
+        values: what the call computed.
+        module: the layer that was called; None for a function or an operation.
+        function: name of the function that the user's line called, such as `cross_entropy`.
+        path, location: the module path and the user's line.
+    """
+
+    def __init__(self, values: list[Value], module: Module | None, function: str, path: str) -> None:
+        self.values = values
+        self.module = module
+        self.function = function
+        self.path = path
+        self.location: Location | None = values[-1].location
+        self._inside = set(values)
+
+    def __contains__(self, value: Value) -> bool:
+        return value in self._inside
+
+    @property
+    def kind(self) -> str:
+        """The class of the layer, the name of the function, or that of the operation."""
+        if self.module is not None:
+            return type(self.module).__name__
+        if self.function:
+            return self.function
+        primitive = self.values[-1].primitive
+        return primitive.name if primitive else ""
+
+    @property
+    def inputs(self) -> list[Value]:
+        """Values from outside that the call read, each once, in the order in which they were read."""
+        return list(dict.fromkeys(i for v in self.values for i in v.inputs if i not in self._inside))
+
+    @property
+    def outputs(self) -> list[Value]:
+        """Values that something outside reads, or that are the end of the graph."""
+        return [v for v in self.values if not v.products or any(p.consumer not in self._inside for p in v.products)]
+
+    def handed_back(self, value: Value) -> np.ndarray | None:
+        """What this call contributes to the gradient of one of its inputs; None where that is nothing."""
+        parts = [p.array for p in value.products if p.consumer in self._inside and p.array is not None]
+        return None if not parts else sum(parts[1:], parts[0])
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One equation of a layer's closed form, and what it means."""
+
+    formula: Formula
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """What a symbol of the equations stands for."""
+
+    symbol: Formula
+    meaning: str
+    shape: tuple[int, ...]
+    value: Value | None
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer's part of the backward pass.
+
+    Attributes:
+        title: `fc1 = Linear(in_features=784, …)`, `cross_entropy`, or the operation.
+        module, location: the module's path and the user's line.
+        equations, legend: the closed form; without one, the equation of the one step or nothing.
+        agreement: largest difference of the closed form and autodiff's gradients, relative to the
+            largest entry; None without a closed form.
+        upstream: norm of the gradient that came in.
+        result: norm of what was handed on towards the asked tensors; None where nothing was.
+        steps: the steps it consists of: `steps[i]` finds the gradient of a value that the call
+            made or of an input that the path goes on with.
+    """
+
+    title: str
+    module: str
+    location: Location | None
+    equations: tuple[Equation, ...]
+    legend: tuple[Symbol, ...]
+    agreement: float | None
+    upstream: float
+    result: float | None
+    steps: tuple[Step, ...]
+    group: Group
+
+    @property
+    def sentence(self) -> str:
+        """What happened to the gradient on its way through."""
+        from .sentences import brief, percent
+
+        if self.result is None:
+            return f"The gradient arrives with norm {brief(self.upstream)} and goes no further towards what was asked."
+        if self.upstream == 0:
+            return "The gradient arrives as zero."
+        factor = self.result / self.upstream
+        told = f"norm {brief(self.upstream)} comes in, {brief(self.result)} goes on"
+        if not np.isfinite(factor):
+            return told + "."
+        word = "passes" if 0.95 < factor < 1.05 else "shrinks" if factor < 1 else "grows"
+        size = "" if word == "passes" else f" to {percent(factor)}" if factor < 2 else f" {brief(factor)}-fold"
+        return f"The gradient {word}{size}: {told}."
+
+
+def groups_of(trace: Trace, places: Places) -> list[Group]:
+    """The calls of a graph, in order of their ends."""
+    found: dict[Any, list[Value]] = {}
+    about: dict[Any, tuple[Module | None, str, str]] = {}
+    for value in trace.values:
+        if value.primitive is None:
+            continue
+        scope = _layer_scope(value)
+        if scope is not None:
+            key: Any = id(scope)
+            about.setdefault(key, (scope[0], "", places.path_of(scope)))
+        else:
+            key = (value.place, id(value.scope)) if value.place is not None else value.index
+            if key not in about:
+                expression = expression_at(value.place)
+                about[key] = None, expression.function if expression else "", places.path(value)
+        found.setdefault(key, []).append(value)
+    groups = [Group(values, *about[key]) for key, values in found.items()]
+    groups.sort(key=lambda g: g.values[-1].index)
+    return groups
+
+
+def _layer_scope(value: Value) -> Any:
+    """The scope of the layer that counts as one: the innermost of the library, or a whole one around it."""
+    call = call_of(value)
+    if call is None:
+        return None
+    chain = []
+    scope = value.scope
+    while scope is not call[1]:
+        chain.append(scope)
+        scope = scope[1]
+    for scope in reversed(chain):
+        if type(scope[0]).__name__ in WHOLE:
+            return scope
+    innermost = chain[0]
+    return None if isinstance(innermost[0], Sequential | ModuleList) else innermost
+
+
+def layers_of(trace: Trace, steps: Sequence[Step], names: dict[Value, Name], places: Places) -> list[Layer]:
+    """The backward pass of `steps`, layer by layer, in backward order."""
+    from .forms import closed_form
+
+    by_value = {s.node: s for s in steps}
+    layers = []
+    for group in reversed(groups_of(trace, places)):
+        outputs = [v for v in group.outputs if v in by_value and v.gradient is not None]
+        if not outputs:
+            continue
+        inputs = [v for v in group.inputs if v in by_value]
+        own = [by_value[v] for v in reversed(group.values) if v in by_value]
+        ends = [by_value[v] for v in inputs if v.primitive is None]
+        form = closed_form(group, names)
+        equations: tuple[Equation, ...] = ()
+        legend: tuple[Symbol, ...] = ()
+        if form is not None:
+            equations, legend = form.equations, form.legend
+        elif len(group.values) == 1:
+            equations = tuple(_operation(group, by_value[v], names) for v in inputs)
+        upstream = float(np.sqrt(sum(norm(v.gradient) ** 2 for v in outputs)))
+        agreement = None if form is None else form.agreement
+        layers.append(
+            Layer(
+                _title(group, names), group.path, group.location, equations, legend, agreement, upstream,
+                _handed_on(group, inputs), tuple(own + ends), group,
+            )
+        )  # fmt: skip
+    return layers
+
+
+def _handed_on(group: Group, inputs: list[Value]) -> float | None:
+    """The norm of the largest gradient that the way goes on with; of those of leaves if it ends here."""
+    handed = {v: group.handed_back(v) for v in inputs}
+    inner = [norm(h) for v, h in handed.items() if h is not None and v.primitive is not None]
+    ends = [norm(h) for v, h in handed.items() if h is not None and v.primitive is None]
+    return max(inner or ends, default=None)
+
+
+_MEANINGS = {
+    "relu": "the gradient passes where the output is positive and stops elsewhere",
+    "add": "a sum hands its gradient to every summand as it is",
+    "window_max": "each gradient goes back to the entry that was the maximum",
+    "max": "the gradient goes to the entry that was the maximum; ties share it",
+    "reshape": "the same numbers in another shape",
+    "permute_dims": "the same numbers with their axes in another order",
+    "index": "the entries that were taken get the gradient, all others 0",
+    "sum": "every summand gets the gradient of the sum",
+}
+
+
+def _operation(group: Group, step: Step, names: dict[Value, Name]) -> Equation:
+    """∂L/∂input = what one operation hands back, plus what others do."""
+    products = [t.formula for t in step.terms if t.edge.consumer in group and t.formula is not None]
+    others = len(step.terms) > len(products)
+    parts: list[Formula | str] = [derivative_symbol(names[step.node]), " = "]
+    for number, product in enumerate(products):
+        parts += ([" + "] if number else []) + [product]
+    if not products:
+        parts.append("0")
+    if others:
+        parts.append(" + …")
+    latex = [r" + \dots" if p == " + …" else p for p in parts if isinstance(p, str)]
+    primitive = group.values[0].primitive
+    assert primitive is not None
+    meaning = _MEANINGS.get(primitive.name, "")
+    rest = "… is what comes by other ways" if others else ""
+    return Equation(joined(parts, latex=latex), "; ".join(m for m in (meaning, rest) if m))
+
+
+def _title(group: Group, names: dict[Value, Name]) -> str:
+    if group.module is not None:
+        kind = type(group.module).__name__
+        extra = group.module.extra_repr().replace("\n", ", ")
+        extra = extra if len(extra) <= 60 else extra[:59] + "…"
+        return f"{group.path} = {kind}({extra})" if group.path else f"{kind}({extra})"
+    output = names[group.values[-1]]
+    return f"{output.label} = {group.kind}" if not output.numbered else group.kind
