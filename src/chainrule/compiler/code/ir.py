@@ -545,6 +545,18 @@ class Function:
         listed = f"{pointers.type.text} align {type.nbytes} {pointers.text}, {keep}, {self.zero(type)}"
         return self.emit(type, f"call {type.text} @{name}({listed})")
 
+    def scatter(self, value: Value, pointer: Value, indices: Value, mask: Value | None = None) -> None:
+        """Writes the lanes that the mask keeps to entries `indices` of an array."""
+        type = value.type
+        pointers = self.emit(vector(PTR, type.lanes), f"getelementptr {type.element}, {pointer}, {indices}")
+        keep = mask if mask is not None else self.constant(vector(I1, type.lanes), 1)
+        name = f"llvm.masked.scatter.{type.mangled}.{pointers.type.mangled}"
+        self.module.declarations.setdefault(
+            name, f"declare void @{name}({type.text}, {pointers.type.text}, {keep.type.text})"
+        )
+        listed = f"{value}, {pointers.type.text} align {type.nbytes} {pointers.text}, {keep}"
+        self.emit_void(f"call void @{name}({listed})")
+
     def alloca(self, nbytes: int, align: int = 64) -> Value:
         """Memory on the stack, for the whole function."""
         name = f"%s{len(self._entry)}"
