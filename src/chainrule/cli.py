@@ -10,11 +10,12 @@ import dataclasses
 import functools
 import inspect
 import io
+import itertools
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -234,12 +235,67 @@ def data(
 
     if name is None:
         found = [inspect(known) for known in DATA_SETS]
-        lines = [f"{s['name']}: {s['description']}\n  used now: {s['folder']} ({s['origin']})" for s in found]
+        places = [f"used now: {s['folder']} ({s['origin']})" if s["folder"] else s["origin"] for s in found]
+        lines = [f"{s['name']}: {s['description']}\n  {place}" for s, place in zip(found, places, strict=True)]
         print(json.dumps(found, indent=2) if as_json else "\n".join(lines))
         return
     require_known(name, "data set", DATA_SETS)
     state = fetch(name, address, lambda line: print(line, file=sys.stderr, flush=True))
     print(json.dumps(state, indent=2) if as_json else f"{name}: complete and checked in {state['folder']}")
+
+
+@app.command()
+@guarded
+def llm(
+    prompt: Annotated[
+        str | None, typer.Argument(help="Question, or text to continue; a conversation if left out.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="GGUF file or folder of a checkpoint, instead of SmolLM2-135M-Instruct.")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the model's chat template.")] = False,
+    system: Annotated[str | None, typer.Option(help="What the model is told before the question.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Additions from `chainrule train llm`.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")] = 256,
+    temperature: Annotated[float, typer.Option(help="0 always takes the most probable token.")] = 0.2,
+    top_k: Annotated[int, typer.Option(help="Draw from so many of the most probable tokens; 0 for all.")] = 40,
+    top_p: Annotated[float, typer.Option(help="Draw from the most probable tokens with this share.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+) -> None:
+    """Ask a language model, or let it continue a text. `chainrule data smollm2` gets the model."""
+    from .pretrained import Adapters, Chat, Sampling, generate, load_llm, stream
+
+    sampling = Sampling(temperature, top_k, top_p, seed)
+    if raw and not prompt:
+        raise _Usage("--raw continues a text: give one")
+    language = load_llm(model)
+    if adapter is not None:
+        Adapters.load(language.model, adapter).merge(language.model)
+    if raw:
+        assert prompt is not None
+        read = language.tokenizer.encode(prompt).ids
+        _print_pieces([prompt], stream(language, generate(language, read, tokens, sampling)))
+        return
+    chat = Chat(language, sampling, tokens, system)
+    if prompt is not None:
+        _print_pieces([], chat.answer(prompt))
+        return
+    print("(an empty line or Ctrl-D ends the conversation)", file=sys.stderr)
+    while message := _asked("> "):
+        _print_pieces([], chat.answer(message))
+
+
+def _print_pieces(before: list[str], pieces: Iterable[str]) -> None:
+    for piece in itertools.chain(before, pieces):
+        print(piece, end="", flush=True)
+    print()
+
+
+def _asked(sign: str) -> str:
+    try:
+        return input(sign if sys.stdin.isatty() else "").strip()
+    except EOFError:
+        return ""
 
 
 @app.command()

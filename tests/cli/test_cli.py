@@ -165,7 +165,7 @@ def fails(done, code, *parts):
         (["train", "--resume", "--lr", "0.1", "--batch-size", "3"], ["leave out", "--lr", "--batch-size"]),
         (["train", "--resume", "a", "b"], ["no recipe 'a'"]),
         (["trian"], ["train"]),
-        (["data", "fashion"], ["did you mean fashion-mnist?"]),
+        (["data", "fashion"], ["did you mean fashion-mnist"]),
         (["learn", "costs"], ["did you mean cost?"]),
     ],
 )
@@ -277,8 +277,8 @@ def test_a_terminal_without_unicode_gets_question_marks(finished, tmp_path):
 
 def test_data_lists_sources_and_needs_no_network(inside, tmp_path):
     done = inside("data", "--json")
-    (entry,) = json.loads(done.stdout)
-    assert entry["name"] == "fashion-mnist" and entry["embedded"]
+    entries = {entry["name"]: entry for entry in json.loads(done.stdout)}
+    assert entries["fashion-mnist"]["embedded"] and entries["smollm2"]["folder"] is None
     assert "the subset inside the package" in inside("data").stdout
     done = inside("data", "fashion-mnist", "--address", (tmp_path / "none").as_uri())
     fails(done, 1, "could not be downloaded")

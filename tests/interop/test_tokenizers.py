@@ -46,6 +46,7 @@ def test_any_text_comes_back(text):
         ({"tokenizer.ggml.model": "llama"}, "kind 'llama'"),
         ({"tokenizer.ggml.pre": "other"}, r"'other', known are gpt-2 and smollm; use the model's tokenizer\.json"),
         ({"tokenizer.ggml.tokens": 3}, r"no list of strings tokenizer\.ggml\.tokens"),
+        ({"tokenizer.ggml.tokens": ["a", "a"]}, "names a token twice"),
         ({"tokenizer.ggml.merges": ["ab"]}, "'ab', expected two tokens"),
         ({"tokenizer.ggml.merges": ["q z"]}, "make no tokeniser"),
         ({"tokenizer.ggml.token_type": np.array([1])}, "a kind for every token"),

@@ -121,3 +121,14 @@ def test_empty_tensors_stay_empty() -> None:
 def test_impossible_requests_are_refused(attempt: Any, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         attempt()
+
+
+def test_skipped_initialisers_cost_nothing_and_draw_nothing():
+    cr.manual_seed(3)
+    with nn.init.skipped():
+        layers = [nn.Linear(4, 3), nn.Embedding(5, 2), nn.LayerNorm(4), nn.Conv2d(1, 2, 3)]
+    assert all((p.numpy() == 0).all() for layer in layers for p in layer.parameters())
+    after = nn.Linear(4, 3).weight.numpy()
+    cr.manual_seed(3)
+    np.testing.assert_array_equal(nn.Linear(4, 3).weight.numpy(), after)
+    assert np.abs(after).max() > 0

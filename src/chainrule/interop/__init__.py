@@ -2,6 +2,7 @@
 
 from .gguf import GGUFFile
 from .safetensors import SafetensorsFile, ShardedSafetensors, open_safetensors, save_safetensors
+from .tensor_file import TensorFile
 from .tokenizers import MissingExtra, gguf_tokenizer, read_tokenizer, render_chat
 from .torch import from_torch, to_torch
 
@@ -10,6 +11,7 @@ __all__ = [
     "MissingExtra",
     "SafetensorsFile",
     "ShardedSafetensors",
+    "TensorFile",
     "from_torch",
     "gguf_tokenizer",
     "open_safetensors",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from ..data.idx import DataError
 from .blocks import FORMATS, BlockFormat
+from .tensor_file import TensorFile
 
 HEADER_LIMIT = 2**26
 """The most bytes that key-value pairs and descriptions may take; a vocabulary of 256,000 has about 10 MB."""
@@ -42,7 +42,7 @@ class TensorInfo(NamedTuple):
     size: int
 
 
-class GGUFFile(Mapping[str, np.ndarray]):
+class GGUFFile(TensorFile):
     """The tensors of a GGUF file by name, each read and converted when it is asked for.
 
     Floating types and blocks of small integers come as float32, float64 and integers as they are.
@@ -72,6 +72,7 @@ class GGUFFile(Mapping[str, np.ndarray]):
                 self.tensors = header.tensors(tensors, _alignment(self.metadata, self.path))
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from error
+        super().__init__(self.tensors)
 
     def __getitem__(self, name: str) -> np.ndarray:
         shape, form, offset, size = self.tensors[name]
@@ -88,14 +89,8 @@ class GGUFFile(Mapping[str, np.ndarray]):
             numbers = numbers.astype(np.float32)
         return numbers.reshape(shape)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
-
-    def __len__(self) -> int:
-        return len(self.tensors)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.tensors
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.tensors[name].shape
 
 
 class _Header:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ import numpy as np
 from ..data.files import write_atomically
 from ..data.idx import DataError
 from .blocks import widen_bfloat16
+from .tensor_file import TensorFile
 
 SIZE_LIMIT = 2**36
 _HEADER_LIMIT = 2**26
 _INDEX = ".index.json"
 
 
-class SafetensorsFile(Mapping[str, np.ndarray]):
+class SafetensorsFile(TensorFile):
     """The tensors of one file by name, each read from the disk when it is asked for.
 
     float16 and bfloat16 come as float32, which holds them exactly.
@@ -53,8 +54,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             raise DataError(f"{self.path}: cannot be read ({error.strerror or error})") from error
         self._file = opened
         self.metadata: dict[str, str] = opened.metadata() or {}
-        self._names: list[str] = list(opened.keys())
-        self._known = frozenset(self._names)
+        super().__init__(opened.keys())
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self.stored(name)
@@ -62,7 +62,7 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
 
     def stored(self, name: str) -> np.ndarray:
         """One tensor in the type that it has in the file, but bfloat16 as float32."""
-        if name not in self._known:
+        if name not in self:
             raise KeyError(name)
         kind = self._file.get_slice(name).get_dtype()
         if kind == "BF16":
@@ -71,6 +71,9 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             return self._file.get_tensor(name)
         except (TypeError, AttributeError) as error:
             raise DataError(f"{self.path}: {name} is of type {kind}, which is not supported") from error
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(self._file.get_slice(name).get_shape())
 
     def _bfloat16(self, name: str) -> np.ndarray:
         # NumPy has no such type, so the library cannot hand it over. Its checks of the header have passed.
@@ -84,17 +87,8 @@ class SafetensorsFile(Mapping[str, np.ndarray]):
             raise DataError(f"{self.path}: truncated while it was being read")
         return widen_bfloat16(np.frombuffer(data, "<u2")).reshape(entry["shape"])
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
 
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._known
-
-
-class ShardedSafetensors(Mapping[str, np.ndarray]):
+class ShardedSafetensors(TensorFile):
     """The tensors of a model that is spread over several files, as its index says.
 
     Args:
@@ -117,19 +111,17 @@ class ShardedSafetensors(Mapping[str, np.ndarray]):
         for name, file in places.items():
             if name not in files[file]:
                 raise DataError(f"{self.path}: says that {name} is in {file}, which does not hold it")
+        super().__init__(places)
         self._places = {name: files[file] for name, file in places.items()}
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._places[name][name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._places[name].shape(name)
 
 
-def open_safetensors(path: str | os.PathLike[str]) -> Mapping[str, np.ndarray]:
+def open_safetensors(path: str | os.PathLike[str]) -> TensorFile:
     """The tensors of a safetensors file, of an index, or of a folder that holds either.
 
     A folder is searched for `model.safetensors`, `model.safetensors.index.json`, and then for

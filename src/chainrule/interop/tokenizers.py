@@ -78,6 +78,8 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> tokenizers.Tokenizer:
         raise DataError(f"tokenizer.ggml.pre is {cut!r}, known are {known}; use the model's tokenizer.json instead")
     tokens = _strings(metadata, "tokenizer.ggml.tokens")
     vocabulary = {token: number for number, token in enumerate(tokens)}
+    if len(vocabulary) < len(tokens):
+        raise DataError("tokenizer.ggml.tokens names a token twice")
     merges = [_pair(merge) for merge in _strings(metadata, "tokenizer.ggml.merges")]
     kinds = metadata.get("tokenizer.ggml.token_type", np.ones(len(tokens)))
     if not isinstance(kinds, np.ndarray) or len(kinds) != len(tokens):

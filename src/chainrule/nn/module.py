@@ -336,7 +336,7 @@ class Module:
             listed = "\n  ".join(problems)
             raise StateDictError(located(f"the state dict does not fit {type(self).__name__}:\n  {listed}"))
         for name, array in values.items():
-            own[name].assign(array)
+            own[name]._set(array)  # a copy already, which large models have no room for twice
         return LoadResult(missing, unexpected)
 
     # How it prints.
@@ -427,4 +427,4 @@ def _fitting(variable: Variable, given: Any) -> np.ndarray:
         raise TypeError(f"{array.dtype} given, {variable.dtype} expected")
     if array.dtype.kind == "c" and variable.dtype.kind == "f":
         raise TypeError(f"{array.dtype} given, {variable.dtype} expected")
-    return array.astype(variable.dtype)
+    return array.astype(variable.dtype, copy=False)

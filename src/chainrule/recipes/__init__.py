@@ -56,6 +56,7 @@ RECIPES = {
     "cnn": "a residual convolutional network on the same images",
     "diffusion": "a U-Net that draws clothing of the class asked for",
     "detector": "finds garments on photographs, or tree crowns on aerial ones",
+    "llm": "LoRA fine-tuning of a pretrained language model on a text",
 }
 
 

@@ -1,0 +1,150 @@
+"""`chainrule train llm`: fine-tune a pretrained language model on a text by LoRA, small additions to its layers.
+
+The model is SmolLM2-135M-Instruct unless another of the Llama type is named. Afterwards
+`chainrule llm --adapter RUN/lora.safetensors` writes with the additions.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import optim
+from ..core.tensor import Tensor
+from ..data import DataError, DataLoader, TensorDataset
+from ..data.sources import data_folder
+from ..nn import functional as F
+from ..pretrained import Adapters, Llama, Sampling, generate, load_llm, stream
+from ..random import manual_seed
+from ..train import Job, evaluate
+from .report import save_plot
+from .settings import Settings as BaseSettings
+from .settings import setting
+
+_LARGEST_TEXT = 2**30
+_VALIDATED = 16  # windows
+
+
+@dataclass(frozen=True)
+class Settings(BaseSettings):
+    """What can be chosen about a run."""
+
+    FAST: ClassVar = {"steps": 2, "length": 16, "batch_size": 2}
+
+    model: str | None = setting(None, "GGUF file or folder of a checkpoint, instead of SmolLM2-135M-Instruct.")
+    text: str | None = setting(None, "Text file (UTF-8, may be gzip) to train on, instead of Moby Dick.")
+    steps: int = setting(100, "Updates.", minimum=1)
+    batch_size: int = setting(4, "Windows of text an update.", minimum=1)
+    length: int = setting(128, "Tokens a window.", minimum=2)
+    lr: float = setting(5e-4, "Learning rate.", minimum=0)
+    rank: int = setting(8, "Rank of the additions.", minimum=1)
+    alpha: float = setting(16.0, "Scale of the additions, divided by the rank.", minimum=0)
+    targets: str = setting("q_proj,v_proj", "Names of the layers that get additions.")
+    checkpointed: bool = setting(False, "Compute layers twice instead of keeping their values: less memory.")
+    prompt: str = setting("Call me Ishmael.", "Text to continue before and after.")
+
+
+def read_text(path: str | None, folder: str | None) -> tuple[str, Path]:
+    """The text to train on and the file it comes from.
+
+    Raises:
+        DataError: there is none, or it is no text.
+    """
+    root = Path(folder).expanduser() if folder else data_folder()
+    if path is None and root is None:
+        raise DataError("no text to train on: name one with --text, or a folder with text/moby-dick.txt.gz with --data")
+    file = Path(path).expanduser() if path else root / "text" / "moby-dick.txt.gz"  # type: ignore[operator]
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            content = stream.read(_LARGEST_TEXT + 1)
+        if len(content) > _LARGEST_TEXT:
+            raise DataError(f"{file}: more than {_LARGEST_TEXT:,} bytes of text")
+        return content.decode(), file
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not a text in UTF-8 ({error.reason} at byte {error.start:,})") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{file}: the gzip data is damaged or truncated ({error})") from error
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
+
+
+def windows(tokens: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Training windows and validation windows of length + 1 tokens: the last tenth of the text validates.
+
+    Raises:
+        DataError: the text is too short for one of each.
+    """
+    cut = len(tokens) * 9 // 10
+    parts = [part[: len(part) // (length + 1) * (length + 1)] for part in (tokens[:cut], tokens[cut:])]
+    if not all(map(len, parts)):
+        raise DataError(
+            f"the text has {len(tokens):,} tokens, too few for windows of {length + 1} to train and validate"
+        )
+    training, validation = (part.reshape(-1, length + 1) for part in parts)
+    return training, validation[:: max(1, len(validation) // _VALIDATED)][:_VALIDATED]
+
+
+def next_token_loss(model: Llama, tokens: Tensor) -> Tensor:
+    """Mean cross-entropy of every token of (batch, length + 1) but the first, given those before it."""
+    scores = model(tokens[:, :-1])
+    return F.cross_entropy(scores.reshape(-1, scores.shape[-1]), tokens[:, 1:].reshape(-1))
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train as the run's settings say, report, and return the results."""
+    settings = Settings(**job.run.settings)
+    text, source = read_text(settings.text, settings.data)
+    language = load_llm(settings.model)
+    model = language.model
+    model.model.checkpointed = settings.checkpointed
+    tokens = np.array(language.tokenizer.encode(text, add_special_tokens=False).ids)
+    training, validation = windows(tokens, settings.length)
+    manual_seed(settings.seed)
+    adapters = Adapters(model, settings.targets.split(","), settings.rank, settings.alpha)
+    loader = DataLoader(TensorDataset(Tensor(training)), settings.batch_size, shuffle=True)
+    held_out = DataLoader(TensorDataset(Tensor(validation)), settings.batch_size)
+    optimizer = optim.AdamW(adapters.parameters(), lr=settings.lr, weight_decay=0.0)
+    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=settings.steps)
+    count = sum(p.size for p in adapters.parameters())
+    job.say(
+        f"{language.path.name}: {model.config.weights:,} weights, fixed; {count:,} in additions of rank {settings.rank}"
+    )
+    job.say(f"{source}: {len(tokens):,} tokens; {len(validation)} windows of {settings.length} validate")
+
+    def objective(_: Any, batch: Any) -> Tensor:
+        return next_token_loss(model, batch[0])
+
+    def sample() -> str:
+        read = language.tokenizer.encode(settings.prompt).ids
+        return settings.prompt + "".join(stream(language, generate(language, read, 40, Sampling(0.7))))
+
+    before = evaluate(adapters, held_out, objective=objective)["loss"]
+    job.say(f"validation loss before training {before:.4f}\n\n{sample()}\n")
+    done = job.fit(
+        adapters, loader, optimizer, objective=objective, steps=settings.steps, scheduler=schedule, clip_norm=1.0,
+        validation=held_out, validate_every=max(1, settings.steps // 4), unit="windows",
+    )  # fmt: skip
+    after = done.validation["loss"]
+    saved = job.run.folder / "lora.safetensors"
+    adapters.save(saved)
+    job.say(f"\n{sample()}\n\nvalidation loss {before:.4f} before, {after:.4f} after {done.steps} steps")
+    save_plot(job.run, f"LoRA on {source.name}: validation loss {before:.3f} → {after:.3f}", job.reporter)
+    job.say(f"saved {saved}; `chainrule llm --raw --adapter {saved} PROMPT` writes with it")
+    return {
+        "recipe": job.run.recipe,
+        "run": str(job.run.folder),
+        "model": str(language.path),
+        "text": str(source),
+        "weights": model.config.weights,
+        "trained_weights": count,
+        "steps": done.steps,
+        "validation_loss_before": before,
+        "validation_loss": after,
+        "seconds": done.seconds,
+        "adapter": str(saved),
+    }

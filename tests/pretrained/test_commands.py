@@ -1,0 +1,91 @@
+"""The commands of pretrained networks: what they print, what they keep, and one message for what goes wrong."""
+
+import gzip
+import io
+import json
+import sys
+
+import pytest
+
+from chainrule.cli import main
+from chainrule.interop import SafetensorsFile
+from tests.pretrained.small_llama import small_model, write_gguf
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHAINRULE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CHAINRULE_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, entered=""):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(entered))
+        capsys.readouterr()
+        code = main([str(a) for a in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def model(tmp_path):
+    return write_gguf(tmp_path / "m.gguf", small_model())
+
+
+def test_llm_answers_continues_and_talks(run, model):
+    code, answer, _ = run("llm", "hello", "--model", model, "--tokens", 5)
+    assert code == 0 and answer.endswith("\n") and len(answer) > 1
+    code, text, _ = run("llm", "--raw", "hello the", "--model", model, "--tokens", 5)
+    assert code == 0 and text.startswith("hello the") and len(text) > len("hello the\n")
+    code, both, hint = run("llm", "--model", model, "--tokens", 5, entered="hello\nthe\n")
+    assert code == 0 and both.startswith(answer) and len(both) > len(answer) and "Ctrl-D" in hint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--raw"], 2, "--raw continues a text"),
+        (["hello", "--temperature", "-1"], 1, "temperature must be 0 or more"),
+        (["hello", "--model", "none.gguf"], 1, "none.gguf: there is no such file"),
+        (["hello"], 1, "`chainrule data smollm2` gets it"),
+        (["hello", "--adapter", "none"], 1, "none: cannot be read"),
+    ],
+)
+def test_llm_says_what_is_wrong_in_one_message(run, model, arguments, code, message):
+    if "--adapter" in arguments:
+        arguments = [*arguments, "--model", model]
+    found, out, error = run("llm", *arguments)
+    assert (found, out) == (code, "")
+    assert message in error and "Traceback" not in error
+
+
+def test_train_llm_saves_additions_that_llm_writes_with(run, model, tmp_path):
+    (tmp_path / "text.txt.gz").write_bytes(gzip.compress(b"the hell, hello the hell. " * 200))
+    train = ("train", "llm", "--fast", "--model", model, "--text", "text.txt.gz", "--steps", 30, "--lr", 0.02)
+    code, out, error = run(*train, "--name", "one", "--json")
+    assert code == 0, error
+    result = json.loads(out)
+    assert result["validation_loss"] < result["validation_loss_before"] - 0.2
+    assert result["trained_weights"] == 2 * 8 * (24 + 24 + 24 + 8)
+    saved = tmp_path / "runs" / "llm" / "one" / "lora.safetensors"
+    assert str(saved.relative_to(tmp_path)) == result["adapter"] and len(SafetensorsFile(saved)) == 8
+    write = ("llm", "--raw", "the ", "--model", model, "--tokens", 8, "--temperature", 0)
+    (code, text, _), (_, plain, _) = run(*write, "--adapter", saved), run(*write)
+    assert code == 0 and text.startswith("the ") and text != plain
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"short", "too few for windows of 17"), (b"\xff\xfe" * 50, "not a text in UTF-8")],
+)
+def test_a_text_that_cannot_be_trained_on_is_named(run, model, tmp_path, content, message):
+    (tmp_path / "text.txt").write_bytes(content)
+    code, _, error = run("train", "llm", "--fast", "--model", model, "--text", "text.txt")
+    assert code == 1 and message in error
+
+
+def test_data_lists_what_is_missing_and_takes_no_address_for_a_package(run):
+    code, out, _ = run("data")
+    assert code == 0 and "not on this machine; `chainrule data smollm2` gets it" in out
+    code, _, error = run("data", "smollm2", "--address", "x")
+    assert code == 1 and "comes from a package" in error
