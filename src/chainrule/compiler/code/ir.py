@@ -663,6 +663,22 @@ class Function:
         return Value(self, type, name)
 
     @contextmanager
+    def repeat(self) -> Iterator[Callable[[Value], None]]:
+        """Runs the body again and again; it leaves where it calls what it is given with a condition that holds."""
+        body, done = self.label("again"), self.label("done")
+
+        def leave_if(condition: Value) -> None:
+            following = self.label("on")
+            self.branch(condition, done, following)
+            self.start_block(following)
+
+        self.jump(body)
+        self.start_block(body)
+        yield leave_if
+        self.jump(body)
+        self.start_block(done)
+
+    @contextmanager
     def when(self, condition: Value) -> Iterator[None]:
         """Runs the body if the condition holds."""
         then, done = self.label("then"), self.label("done")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -205,10 +205,10 @@ def _jit() -> Any:
     return llvm.create_lljit_compiler(_machine(_native()))
 
 
-def load(code: bytes, names: Iterable[str]) -> Library:
+def load(code: bytes, names: Iterable[str], imports: Mapping[str, int] | None = None) -> Library:
     """Places an object file in memory and finds the functions of the given names.
 
-    Functions that it calls and does not hold are looked up in the process.
+    Functions that it calls and does not hold are those of `imports` (name: address), or the process's.
 
     Raises:
         RuntimeError: the object is damaged, or a name is missing.
@@ -217,4 +217,6 @@ def load(code: bytes, names: Iterable[str]) -> Library:
     builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
     for name in names:
         builder.export_symbol(name)
+    for name, address in (imports or {}).items():
+        builder.import_symbol(name, address)
     return Library(builder.link(_jit(), f"chainrule{next(_serial)}"), names)
