@@ -1,11 +1,11 @@
-"""Every test of compiled functions runs with the reference program and with one that overwrites state in place."""
+"""Tests of compiled functions run with the reference program, with one that overwrites state in place, and natively."""
 
 from __future__ import annotations
 
 import pytest
 
-from chainrule.compiler import compile as _  # noqa: F401 (loads the package)
 from chainrule.compiler.program import Evaluation
+from chainrule.compiler.runtime import build
 
 
 class Overwriting(Evaluation):
@@ -14,7 +14,7 @@ class Overwriting(Evaluation):
     is_atomic = True
 
 
-@pytest.fixture(params=[Evaluation, Overwriting], ids=["replacing", "overwriting"])
+@pytest.fixture(params=[Evaluation, Overwriting, build], ids=["replacing", "overwriting", "native"])
 def program(request, monkeypatch):
     import sys
 

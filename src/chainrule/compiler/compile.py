@@ -10,12 +10,11 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import numpy as np
 
-from ..core import source
 from ..core.dtypes import default_dtype
 from ..core.errors import DTypeError, describe, located
 from ..core.node import Interpreted, Node, mode
@@ -24,17 +23,14 @@ from . import arguments
 from .capture import capture
 from .executable import Executable, Stale
 from .graph import Graph
-from .program import Evaluation, Program
+from .runtime import build
+
+_ndarray = np.ndarray
 
 log = logging.getLogger("chainrule.compiler")
 
 _MOST = 64
 """Executables that one function keeps; the oldest goes first."""
-
-
-def build(graph: Graph) -> Program:
-    """The program for a graph."""
-    return Evaluation(graph)
 
 
 class Compiled:
@@ -50,9 +46,22 @@ class Compiled:
         self._name = getattr(function, "__qualname__", type(function).__name__)
         self._executables: dict[Any, list[Executable]] = {}
         self._last: Executable | None = None
+        self._form: _Form | None = None
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        form = self._form
+        if form is not None and not kwargs:
+            arrays = form.match(args)
+            if arrays is not None and form.executable.fits():
+                try:
+                    return _returned(form.executable, args, form.executable(arrays))
+                except Stale:
+                    pass
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call of a form that is not the last one's."""
         if mode.trace is not None or mode.level:
             return self.function(*args, **kwargs)  # part of a larger computation
         given: list[Any] = []
@@ -69,6 +78,8 @@ class Compiled:
             self._executables[key].remove(executable)
             executable = self._trace(key, args, kwargs, given)
             outputs = executable(arrays)
+        self._last = executable
+        self._form = None if kwargs else _Form.of(args, executable)
         return _returned(executable, given, outputs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -94,7 +105,6 @@ class Compiled:
     def _find(self, key: Any) -> Executable | None:
         for executable in self._executables.get(key, ()):
             if executable.fits():
-                self._last = executable
                 return executable
         return None
 
@@ -108,7 +118,6 @@ class Compiled:
                 raise AssertionError("a graph does not fit what it was just made from")
             self._executables.setdefault(key, []).insert(0, executable)
             self._forget()
-            self._last = executable
         return executable
 
     def _forget(self) -> None:
@@ -122,6 +131,51 @@ class Compiled:
         return f"<compiled {self._name}>"
 
 
+class _Form:
+    """The form of a call with tensors and constant objects as arguments, in a shape that is quickly compared."""
+
+    __slots__ = ("dtype", "executable", "grad", "specs")
+
+    def __init__(self, specs: list[Any], executable: Executable) -> None:
+        self.specs = specs
+        self.executable = executable
+        self.grad = mode.grad
+        self.dtype = default_dtype()
+
+    @staticmethod
+    def of(args: tuple[Any, ...], executable: Executable) -> _Form | None:
+        """The form of these arguments; None where it is not as simple as that."""
+        if not all(type(a) is Tensor and type(a._value) is _ndarray and not a.requires_grad for a in args):
+            return None
+        return _Form([(a.shape, a.dtype) for a in args], executable)
+
+    def match(self, args: tuple[Any, ...]) -> list[np.ndarray] | None:
+        """The arguments' arrays, if the arguments have this form."""
+        specs = self.specs
+        if (
+            len(args) != len(specs)
+            or mode.grad is not self.grad
+            or mode.trace is not None
+            or mode.level
+            or default_dtype() is not self.dtype
+        ):
+            return None
+        arrays = []
+        for given, (shape, dtype) in zip(args, specs, strict=True):
+            if type(given) is not Tensor:
+                return None
+            value, node = given._value, given._node
+            if (
+                type(value) is not _ndarray
+                or value.shape != shape
+                or value.dtype is not dtype
+                or (node is not None and node.requires_grad)
+            ):
+                return None
+            arrays.append(value)
+        return arrays
+
+
 def _array(given: Any) -> Any:
     if isinstance(given, Tensor):
         value = given._value
@@ -129,19 +183,27 @@ def _array(given: Any) -> Any:
     return np.asarray(given)
 
 
-def _returned(executable: Executable, given: list[Any], outputs: list[np.ndarray]) -> Any:
+_CUT = {"cut": "cr.compile()"}
+
+
+def _returned(executable: Executable, given: Sequence[Any], outputs: list[np.ndarray]) -> Any:
     captured = executable.captured
     results = []
     for array, result in zip(outputs, captured.results, strict=False):
-        node = (
-            Node(None, (), {"cut": "cr.compile()"}, array, False, source.capture(2)) if result.requires_grad else None
-        )
+        node = Node(None, (), _CUT, array, False, executable.place) if result.requires_grad else None
         results.append(new_tensor(array, node))
-    for gradient, array in zip(captured.argument_gradients, outputs[len(results) :], strict=True):
+    if captured.argument_gradients:
+        _add_gradients(executable, given, outputs[len(results) :])
+    if type(captured.tree) is Tensor:
+        return results[0]
+    return arguments.replaced(captured.tree, iter(results))
+
+
+def _add_gradients(executable: Executable, given: Sequence[Any], arrays: list[np.ndarray]) -> None:
+    for gradient, array in zip(executable.captured.argument_gradients, arrays, strict=True):
         holder = given[gradient.argument]
         made = new_tensor(array, None)
         holder.grad = made if holder.grad is None else holder.grad + made
-    return arguments.replaced(captured.tree, iter(results))
 
 
 @overload

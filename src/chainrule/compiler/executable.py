@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core import source
 from ..core.node import leaf
 from ..core.tensor import Tensor, Variable, new_tensor
 from .capture import Captured, Gradient, State
@@ -25,6 +26,7 @@ from .state import grad_slot, node_slot, value_slot
 
 _value_of = operator.attrgetter("_value")
 _node_of = operator.attrgetter("_node")
+_grad_of = operator.attrgetter("_grad")
 _is = operator.is_
 _count = sys.getrefcount
 _LINE = 64  # bytes of a cache line
@@ -151,40 +153,56 @@ class Executable:
     Attributes:
         captured: what runs.
         program: what runs it.
+        place: where in the user's code the first call is.
     """
 
     def __init__(self, captured: Captured, program: Program) -> None:
         self.captured = captured
         self.program = program
+        self._overwrites = program.is_atomic
         self._lock = threading.Lock()
         graph = captured.graph
         self._specs = [(v.shape, v.dtype) for v in graph.outputs]
         self._inputs = [np.zeros(v.shape, v.dtype) for v in graph.inputs]
         self._call = program.bind(self._inputs, [aligned(*spec) for spec in self._specs])
-        self._results = [r.output for r in captured.results] + [a.output for a in captured.argument_gradients]
+        results = [r.output for r in captured.results] + [a.output for a in captured.argument_gradients]
+        self._results = [(output, *self._specs[output]) for output in results]
+        self._arguments = captured.arguments
         self._snapshots: list[Any] = [None] * len(captured.sources)
         self._states = _grouped(captured.states)
         self._variables = [v for place in self._states for v in place.variables]
         self._values: list[Any] = [None] * len(self._variables)
-        self._nodes: list[Any] = [None] * len(self._variables)
+        # Where gradients may be switched on or off: not for an optimiser's states, and where a node is watched, its
+        # count tells.
+        self._switched: dict[Variable, None] = {
+            v: None
+            for place in self._states
+            for v in place.variables
+            if type(v) is not Variable and not (self._overwrites and place.requires_grad and place.output is not None)
+        }
+        self._nodes: list[Any] = [None] * len(self._switched)
         self._read_gradients = [g for g in captured.gradients if g.was_there is not None]
         self._gradients = [_GradientPlace(g) for g in captured.gradients if g.output is not None or g.input is not None]
+        self._accumulated = [place for place in self._gradients if place.input is not None]
+        self._graded = [place.variable for place in self._gradients if place.output is not None]
+        self._handles: list[Any] = []
         self._cleared = [g.variable for g in captured.gradients if g.writes and g.output is None]
         places: list[Any] = [*self._states, *self._gradients]
         self._written = [place for place in places if place.output is not None]
         self._watched: list[Any] = []
-        self._alone: list[int] = []
+        self._alone: list[int] | None = None
+        self.place = source.capture(2)  # where the first call was written
 
     def fits(self) -> bool:
         """Whether modules, optimisers and gradients still are what the graph was made for."""
         if not self.captured.guards.hold():
             return False
-        for index, (source, positions) in enumerate(self.captured.sources):
-            now = source.read()
+        for index, (origin, positions) in enumerate(self.captured.sources):
+            now = origin.read()
             before = self._snapshots[index]
             if before is None or not all(map(_is, now, before)):
-                structure, numbers = source.split(now)
-                if structure != source.structure:
+                structure, numbers = origin.split(now)
+                if structure != origin.structure:
                     return False
                 for position, number in zip(positions, numbers, strict=True):
                     if position is not None:
@@ -201,38 +219,47 @@ class Executable:
         with self._lock:
             if not (
                 all(map(_is, map(_value_of, self._variables), self._values))
-                and all(map(_is, map(_node_of, self._variables), self._nodes))
+                and all(map(_is, map(_node_of, self._switched), self._nodes))
             ):
                 self._claim()
-            for place in self._gradients:
-                if place.input is not None:
-                    self._take_gradient(place)
-            if self.program.is_atomic:
-                if not self._alone or list(map(_count, self._watched)) != self._alone:
+            for place in self._accumulated:
+                self._take_gradient(place)
+            if self._overwrites:
+                if list(map(_count, self._watched)) != self._alone:
+                    self._claim()
                     self._move()
                     self._watch()
             else:
                 fresh = [aligned(*self._specs[place.output]) for place in self._written]
                 for place, array in zip(self._written, fresh, strict=True):
                     self._call.set_output(place.output, array)
-            for position, array in zip(self.captured.arguments, arrays, strict=True):
+            set_input, set_output = self._call.set_input, self._call.set_output
+            for position, array in zip(self._arguments, arrays, strict=True):
                 if position is not None:
-                    self._call.set_input(position, _compact(array))
+                    set_input(position, array if array.flags.c_contiguous else _copy(array))
             results = []
-            for position in self._results:
-                results.append(aligned(*self._specs[position]))
-                self._call.set_output(position, results[-1])
+            for position, shape, dtype in self._results:
+                made = aligned(shape, dtype)
+                results.append(made)
+                set_output(position, made)
             self._call()
-            if self.program.is_atomic:
-                _publish([(grad_slot, p.variable, p.handle) for p in self._gradients if p.output is not None])
-            else:
+            if not self._overwrites:
                 _publish([w for place, array in zip(self._written, fresh, strict=True) for w in place.hold(array)])
                 for place in self._written:
                     self._set_input(place.input, place.array)
                 self._note()
+            elif self._graded and not self._has_gradients():
+                _publish([(grad_slot, p.variable, p.handle) for p in self._gradients if p.output is not None])
             if self._cleared:
                 _publish([(grad_slot, v, None) for v in self._cleared])
             return results
+
+    def _has_gradients(self) -> bool:
+        """Whether the Variables already hold the arrays that the call has written."""
+        try:
+            return all(map(_is, map(_grad_of, self._graded), self._handles))
+        except AttributeError:
+            return False
 
     def _claim(self) -> None:
         """Take up the values that the Variables have now."""
@@ -240,7 +267,7 @@ class Executable:
         for place, value in zip(self._states, values, strict=True):
             if place.is_current():
                 continue
-            if self.program.is_atomic and place.output is not None:
+            if self._overwrites and place.output is not None:
                 self._settle(place, _copy(value))
             else:
                 place.note(value)
@@ -260,7 +287,7 @@ class Executable:
         assert grad is not None
         if grad is not place.handle:
             array = grad._array("a gradient")
-            if self.program.is_atomic and place.output is not None:
+            if self._overwrites and place.output is not None:
                 self._settle(place, _copy(array))
             else:
                 self._set_input(place.input, array)
@@ -270,7 +297,7 @@ class Executable:
         _publish(place.hold(array))
         self._call.set_output(place.output, array)
         self._set_input(place.input, array)
-        self._alone = []
+        self._alone = None
 
     def _set_input(self, position: int | None, array: np.ndarray) -> None:
         if position is not None:
@@ -279,12 +306,14 @@ class Executable:
 
     def _note(self) -> None:
         self._values = [place.array for place in self._states for _ in place.variables]
-        self._nodes = [node for place in self._states for node in place.nodes]
+        self._nodes = [
+            n for p in self._states for v, n in zip(p.variables, p.nodes, strict=True) if v in self._switched
+        ]
 
     def _move(self) -> None:
         """Move what somebody else can see to arrays that nobody can."""
         counts = list(map(_count, self._watched))
-        seen = {id(w) for w, now, alone in zip(self._watched, counts, self._alone, strict=False) if now != alone}
+        seen = {id(w) for w, now, alone in zip(self._watched, counts, self._alone or (), strict=False) if now != alone}
         for place in self._written:
             if place.array is None:
                 self._settle(place, aligned(*self._specs[place.output]))
@@ -293,6 +322,7 @@ class Executable:
         self._note()
 
     def _watch(self) -> None:
+        self._handles = [place.handle for place in self._gradients if place.output is not None]
         self._watched = [watched for place in self._written for watched in place.watched()]
         self._alone = list(map(_count, self._watched))
 
