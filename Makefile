@@ -5,13 +5,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format peers bench docs clean
+.PHONY: help run test lint format peers browser bench docs clean
 
 help:
 	@echo "make run    train a network on Fashion-MNIST and show what backpropagation did"
 	@echo "make test   run the tests"
 	@echo "make lint   style, types and the import contract of the layers"
 	@echo "make peers  compare values and gradients with PyTorch (installs it)"
+	@echo "make browser  the page and the studio in a real browser (needs Chromium)"
 	@echo "make bench  measure training steps beside PyTorch's (installs it)"
 	@echo "make docs   run every example in README.md and docs/"
 	@echo "make clean  remove .venv, caches and build results (runs/ stays)"
@@ -34,6 +35,9 @@ format: $(VENV)/.dev
 
 peers: $(VENV)/.peers
 	$(BIN)/python -m pytest tests/peers -p no:cacheprovider $(ARGS)
+
+browser: $(VENV)/.browser
+	$(BIN)/python -m pytest tests/browser -p no:cacheprovider $(ARGS)
 
 bench: $(VENV)/.peers
 	$(BIN)/python -m benchmarks.bench_eager $(ARGS)
@@ -61,6 +65,10 @@ $(VENV)/.app: $(VENV)/.made pyproject.toml
 $(VENV)/.dev: $(VENV)/.made pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@ $(VENV)/.app
+
+$(VENV)/.browser: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --editable ".[dev,browser]"
+	@touch $@
 
 $(VENV)/.peers: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable ".[peers]"

@@ -89,7 +89,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 # Nodes up to which heat maps of so many rows and columns are written.
-HEAT_SIZES = ((150, 16), (600, 8), (2000, 4))
+HEAT_SIZES = ((60, 40), (150, 16), (600, 8), (2000, 4))
 
 
 def document(explanation: Explanation) -> dict[str, Any]:

@@ -39,6 +39,7 @@ export class App {
     this.tabs.select("steps");
     this.go(-1, { speak: false });
     document.documentElement.dataset.ready = "true";
+    performance.mark("ready");
   }
 
   /** Show an explanation: the one of the page, or the next one of a live session. */

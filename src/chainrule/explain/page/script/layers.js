@@ -37,6 +37,7 @@ export function placeInLayers(items, edges) {
       upper = lower;
     }
   }
+  placeLeavesAside(boxes);
   const layers = [];
   for (const box of all) (layers[box.layer] ??= []).push(box);
   for (let i = 0; i < layers.length; i++) layers[i] ??= [];
@@ -74,6 +75,13 @@ function lane(a, b) {
   return chain;
 }
 
+// The leaves of an operation stand to its left and right in turn, what was computed in the middle.
+function placeLeavesAside(boxes) {
+  for (const box of boxes) {
+    box.above.filter((other) => other.leaf).forEach((leaf, i) => (leaf.aside = i % 2 ? 0.25 : -0.25));
+  }
+}
+
 function sortLayers(layers) {
   const size = layers.reduce((sum, layer) => sum + layer.length, 0);
   const number = (layer) => layer.forEach((box, i) => (box.rank = i));
@@ -82,6 +90,7 @@ function sortLayers(layers) {
     for (const box of layer) {
       const near = box[side];
       box.wish = near.length ? near.reduce((sum, other) => sum + other.rank, 0) / near.length : box.rank;
+      if (side === "below") box.wish += box.aside ?? 0;
     }
     layer.sort((p, q) => p.wish - q.wish);
     number(layer);
@@ -147,14 +156,15 @@ function mean(pool) {
 }
 
 function placeDown(layers) {
+  const tallest = layers.map((layer) => Math.max(0, ...layer.map((box) => box.height)));
   let y = 0;
   let height = 0;
-  for (const layer of layers) {
-    const tallest = Math.max(0, ...layer.map((box) => box.height));
-    for (const box of layer) box.middle = y + tallest / 2;
-    height = y + tallest;
-    y = height + (tallest ? GAP.down : GAP.port);
-  }
+  layers.forEach((layer, i) => {
+    for (const box of layer) box.middle = y + tallest[i] / 2;
+    height = y + tallest[i];
+    // Ports need little room, but the way to them some.
+    y = height + (tallest[i] && tallest[i + 1] ? GAP.down : GAP.port);
+  });
   return height;
 }
 

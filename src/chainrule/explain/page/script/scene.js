@@ -6,6 +6,8 @@ import { layOut, pathThrough } from "./layout.js";
 import { Viewport } from "./viewport.js";
 
 const MOST_ELEMENTS = 500;
+const MOST_MOVING = 40; // edges of a step that are animated
+const LONGEST_MOVING = 6000;
 const READABLE = 0.28; // zoom below which no label can be read
 
 export class Scene {
@@ -32,7 +34,9 @@ export class Scene {
     this.viewport = new Viewport(element, () => this.paint());
     element.addEventListener("click", (event) => {
       const item = event.target.closest("[data-item]");
-      if (item && !this.viewport.moved) pressed(this.idOf(item));
+      // Inside an open module the ground is for dragging; its title closes it.
+      const ground = event.target.matches(".frame > .body");
+      if (item && !ground && !this.viewport.moved) pressed(this.idOf(item));
     });
     element.addEventListener("keydown", (event) => {
       const item = event.target.closest("[data-item]");
@@ -45,12 +49,12 @@ export class Scene {
   }
 
   idOf(element) {
-    return this.keys.get(element);
+    const { item } = element.dataset;
+    return this.graph.isGroup(item) ? item : Number(item);
   }
 
   relayout() {
     this.drawing = layOut(this.graph);
-    this.keys = new WeakMap();
     this.items.clear();
     this.edgeElements.clear();
     replace(this.nodes);
@@ -93,9 +97,9 @@ export class Scene {
     this.element.classList.toggle("from-afar", tooMany);
     const marked = (box) => this.marked.items.has(box.id);
     const shown = tooMany ? boxes.filter(marked) : boxes;
-    const edges = this.drawing.edges.filter(
-      (edge) => this.marked.edges.has(edge.key) || (!tooMany && overlap(edge.extent, seen)),
-    );
+    const near = this.drawing.edges.filter((edge) => overlap(edge.extent, seen));
+    const active = near.filter((edge) => this.marked.edges.has(edge.key)).slice(0, MOST_ELEMENTS);
+    const edges = tooMany ? active : near.length > MOST_ELEMENTS ? near.filter(shortOrIn(active)) : near;
     this.paintFar(tooMany);
     this.paintHere(tooMany, zoom);
     this.paintItems(shown);
@@ -131,7 +135,6 @@ export class Scene {
       if (!item) {
         item = box.frame ? frameElement(box) : boxElement(box, this.graph.isGroup(box.id));
         this.items.set(box.id, item);
-        this.keys.set(item.element, box.id);
         (box.frame ? this.frames : this.nodes).append(item.element);
       }
       update(item, this.look(box.id), this.marked.items.has(box.id), box.frame || this.graph.isGroup(box.id));
@@ -153,12 +156,21 @@ export class Scene {
       item.element.setAttribute("class", active ? "edge active" : "edge");
       if (active) this.edges.append(item.element);
     }
+    // Dashes that move along very many or very long lines are more than a browser can draw in time.
+    const heavy = this.marked.edges.size > MOST_MOVING || edges.some((e) => this.marked.edges.has(e.key) && e.extent.height > LONGEST_MOVING);
+    this.edges.classList.toggle("still", heavy);
   }
 
   /** Move the keyboard's focus to an item, if it is seen. */
   focus(id) {
     this.items.get(id)?.element.focus({ preventScroll: true });
   }
+}
+
+// Where too many edges pass by, those that only pass by are left out.
+function shortOrIn(active) {
+  const wanted = new Set(active);
+  return (edge) => wanted.has(edge) || edge.extent.height < 1000;
 }
 
 function keepOnly(map, ids) {
@@ -174,7 +186,7 @@ function boxElement(box, isGroup) {
   const detail = svg("text", { class: "detail", x: 14, y: isGroup ? 46 : box.height > 45 ? 40 : 33 });
   const element = svg(
     "g",
-    { class: "item", transform: `translate(${box.x} ${box.y})`, role: "button", tabindex: "-1", "data-item": "" },
+    { class: "item", transform: `translate(${box.x} ${box.y})`, role: "button", tabindex: "-1", "data-item": box.id },
     isGroup && svg("rect", { class: "stack", x: 5, y: -5, width: box.width - 10, height: box.height, rx: 9 }),
     svg("rect", { class: "body", width: box.width, height: box.height, rx: isGroup ? 9 : 7 }),
     svg("rect", { class: "strip", x: 0, y: 9, width: 3, height: box.height - 18, rx: 1.5 }),
@@ -189,7 +201,7 @@ function frameElement(box) {
   const title = svg("text", { class: "title", x: 14, y: 22 });
   const element = svg(
     "g",
-    { class: "item frame", transform: `translate(${box.x} ${box.y})`, role: "button", tabindex: "-1", "data-item": "" },
+    { class: "item frame", transform: `translate(${box.x} ${box.y})`, role: "button", tabindex: "-1", "data-item": box.id },
     svg("rect", { class: "body", width: box.width, height: box.height, rx: 11 }),
     title,
     svg("text", { class: "chevron", x: box.width - 22, y: 22 }, "−"),
