@@ -165,6 +165,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the run; the time if left out.")] = None,
     save_every: Annotated[float, typer.Option(min=0.0, help="Seconds between checkpoints within an epoch.")] = 30.0,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Make the updates with chainrule.compile.")] = False,
     as_json: Json = False,
     settings: dict[str, Any] | None = None,
 ) -> None:
@@ -192,7 +193,7 @@ def train(
         run = new_run(out, recipe_name, dataclasses.asdict(recipe.Settings.make(given)), name)
     try:
         result = recipe.train(
-            Job(run, reporter_for(sys.stderr if as_json else sys.stdout), resume, save_every, tensorboard)
+            Job(run, reporter_for(sys.stderr if as_json else sys.stdout), resume, save_every, tensorboard, compile)
         )
     finally:
         run.remove_if_empty()

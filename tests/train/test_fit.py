@@ -298,6 +298,13 @@ def test_a_compiled_update_is_called_for_every_step_that_is_not_probed(tmp_path)
     assert all(np.array_equal(v, weights(plain)[k]) for k, v in weights(model).items())
 
 
+def test_compiled_training_takes_the_same_path():
+    plain, _ = train(metrics={"accuracy": accuracy}, accumulate=2, clip_norm=0.5)
+    model, done = train(metrics={"accuracy": accuracy}, accumulate=2, clip_norm=0.5, compile=True, probes=0)
+    assert all(np.allclose(v, weights(plain)[k], rtol=1e-5, atol=1e-7) for k, v in weights(model).items())
+    assert 0 < done.history[-1]["accuracy"] <= 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -69,7 +69,7 @@ def fit(
     reporter: Reporter | None = None,
     unit: str = "samples",
     resume_hint: str = "",
-    compile: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+    compile: bool | Callable[[Callable[..., Any]], Callable[..., Any]] = False,
 ) -> Fitted:
     """Train a model. With a run's folder, every run can be stopped, killed and continued bit for bit.
 
@@ -117,8 +117,9 @@ def fit(
         reporter: told what happens; plain lines on standard output if left out.
         unit: what samples are called in reports.
         resume_hint: the command that continues this run, for the message after Ctrl-C.
-        compile: applied to the function that makes an update from batches. Probed updates
-            run uncompiled, and after a NaN the updates since the last checkpoint, too.
+        compile: make the updates with `chainrule.compile`, or with what this function makes of
+            the function that makes an update from batches. Probed updates run uncompiled,
+            and after a NaN the updates since the last checkpoint, too.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM; the state is saved if there is a folder.
@@ -165,7 +166,7 @@ def fit(
         reporter=reporter or Reporter(),
         unit=unit,
         resume_hint=resume_hint,
-        compile=compile,
+        compile=_compiler(compile),
     )
     loop.train(resume)
     return Fitted(loop.history, loop.validation, loop.best, loop.step, loop.elapsed, loop.finished and loop.impatient)
@@ -177,6 +178,16 @@ def _validator(
     if validation is None or callable(validation):
         return validation
     return lambda: evaluate(model, validation, objective=objective)
+
+
+def _compiler(compile: bool | Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]] | None:
+    if callable(compile):
+        return compile
+    if not compile:
+        return None
+    from ..compiler import compile as compiled  # it costs time to import
+
+    return compiled
 
 
 def _length(

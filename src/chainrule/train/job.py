@@ -23,6 +23,7 @@ class Job:
         resume: continue from the run's last checkpoint.
         save_every: seconds between checkpoints within an epoch.
         tensorboard: also write event files.
+        compile: make the updates with `chainrule.compile`.
     """
 
     run: Run
@@ -30,6 +31,7 @@ class Job:
     resume: bool = False
     save_every: float = 30.0
     tensorboard: bool = False
+    compile: bool = False
 
     def say(self, text: str = "") -> None:
         """Print a line that stays."""
@@ -45,6 +47,7 @@ class Job:
             "resume": self.resume,
             "checkpoint_seconds": self.save_every,
             "tensorboard": self.tensorboard,
+            "compile": self.compile,
             "resume_hint": f"chainrule train --resume {self.run.folder}",
         }
         return fit(model, data, optimizer, **(mine | options))
