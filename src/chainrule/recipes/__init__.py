@@ -57,6 +57,8 @@ RECIPES = {
     "diffusion": "a U-Net that draws clothing of the class asked for",
     "detector": "finds garments on photographs, or tree crowns on aerial ones",
     "llm": "LoRA fine-tuning of a pretrained language model on a text",
+    "depth": "deep networks with and without what makes depth trainable: gradients by layer",
+    "rl": "agents in CartPole and LunarLander, by PPO or deep Q-learning (extra: rl)",
 }
 
 
