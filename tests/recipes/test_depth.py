@@ -61,7 +61,7 @@ def test_residual_connections_and_norms_bring_the_gradient_through_a_hundred_lay
     norms = gradient(network, variant, 100, width=32)
     assert 0.1 < norms[0] / norms[-1] < 1e4
     alone = gradient(network, Variant(variant.activation, "He", residual=True), 30, width=32)
-    assert alone[0] / alone[-1] > 1e6
+    assert factor(alone) > 1.5
 
 
 def test_an_open_forget_gate_carries_the_gradient_through_time() -> None:
