@@ -41,6 +41,20 @@ def pointers(kernel: LoopKernel) -> list[tuple[GraphValue, int]]:
     return list(dict.fromkeys([*reads, *((s.buffer, s.index.offset) for s in kernel.stores)]))
 
 
+def is_flat(kernel: LoopKernel) -> bool:
+    """Whether a kernel runs along one axis, element by element: its code then serves any length."""
+    if kernel.reductions or any(n != 1 for _, n in kernel.inner):
+        return False
+    found = nodes(*(s.expression for s in kernel.stores))
+    affines = {n.index for n in found if isinstance(n, Load | Position)} | {s.index for s in kernel.stores}
+    return len(_merged(kernel.outer, affines)) == 1
+
+
+def elements(kernel: LoopKernel) -> int:
+    """Elements of the kernel's index space."""
+    return int(np.prod([n for _, n in (*kernel.outer, *kernel.inner)], dtype=np.int64))
+
+
 def lanes_of(kernel: LoopKernel, target: Target) -> int:
     """How many elements a vector of the kernel has."""
     found = nodes(*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores))
@@ -52,11 +66,14 @@ def lanes_of(kernel: LoopKernel, target: Target) -> int:
 class _LoopCode:
     def __init__(self, module: Module, name: str, kernel: LoopKernel, target: Target) -> None:
         self.arguments = {pointer: i for i, pointer in enumerate(pointers(kernel))}
-        self.f = f = module.function(name, [PTR] * len(self.arguments) + [I64, I64], internal=True)
+        self.f = f = module.function(name, [PTR] * len(self.arguments) + [I64] * 3, internal=True)
         self.kernel = kernel
         self.width = lanes_of(kernel, target)
         self.expressions = nodes(*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores))
         self._inner_ids = {a for a, _ in kernel.inner}
+        self._varies: dict[int, bool] = {}
+        self.memos: list[dict[int, Value]] = []
+        self.kept: dict[int, Value] = {}
         self._arrange()
         self._levels()
         self.axis: dict[int, Value] = {}
@@ -85,6 +102,7 @@ class _LoopCode:
         if vector_list:
             self.vector_axis, self.length = vector_list.pop()
         self.outer, self.inner = outer, inner
+        self.flat = is_flat(kernel)
         if not kernel.reductions and self.vector_axis is not None:
             self._inner_ids = {self.vector_axis}
 
@@ -117,7 +135,7 @@ class _LoopCode:
 
     def _emit(self) -> None:
         f, kernel = self.f, self.kernel
-        thread, threads = f.arguments[-2:]
+        length, thread, threads = f.arguments[-3:]
         items = int(np.prod([n for _, n in self.outer], dtype=np.int64))
         changing = [n for n in self.expressions if id(n) in self.changing]
         weight = sum(cost(n.name) if isinstance(n, Call) else 1 for n in changing)
@@ -130,6 +148,13 @@ class _LoopCode:
             self.unroll = 4 if weight <= 16 and self.length >= 8 * self.width else 1
         elif self.vector_axis is not None:
             pieces = max(1, self.length // BLOCK)
+        self.invariant: dict[int, Value] = {}
+        for node in self.expressions:
+            if self._is_invariant(node):
+                self._evaluate(node, self.invariant)
+        if self.flat:
+            self._share_vectors(length, thread, threads)
+            return
         total = items * pieces
         start, stop = thread * total // threads, (thread + 1) * total // threads
         with f.loop(start, stop) as loop:
@@ -141,10 +166,26 @@ class _LoopCode:
                 rest = rest // n
             self._row(piece, pieces)
 
+    def _is_invariant(self, node: Expression) -> bool:
+        """Whether a node is one number for the whole kernel."""
+        if id(node) not in self._varies:
+            own = isinstance(node, Outside) or (isinstance(node, Load | Position) and bool(node.index.terms))
+            self._varies[id(node)] = own or not all(self._is_invariant(o) for o in node.operands)
+        return not self._varies[id(node)]
+
+    def _share_vectors(self, length: Value, thread: Value, threads: Value) -> None:
+        """A vector of any length, element by element: each thread takes whole vectors of it."""
+        f, width = self.f, self.width
+        vectors = (length + (width - 1)) // width
+        low = thread * vectors // threads * width
+        high = f.pairwise("smin", (thread + 1) * vectors // threads * width, length)
+        self.memos = [dict(self.invariant)]
+        self._pass(0, [], self.kernel.stores, low, high)
+
     def _row(self, piece: Value, pieces: int) -> None:
         f, kernel = self.f, self.kernel
         lengths = range(self.unroll) if self.vertical else range(1)
-        self.memos: list[dict[int, Value]] = [{} for _ in lengths]
+        self.memos = [dict(self.invariant) for _ in lengths]
         self.row_masks: list[Value | None] = [None for _ in lengths]
         if self.vertical:
             self.base = piece * (self.width * self.unroll)
@@ -162,7 +203,6 @@ class _LoopCode:
             [self.phase[id(r.operand)] for r in kernel.reductions] + [self.phase[id(s.expression)] for s in full],
             default=-1,
         )
-        self.kept: dict[int, Value] = {}
         self._choose_kept(full, last)
         for phase in range(last + 1):
             reductions = [r for r in kernel.reductions if self.phase[id(r.operand)] == phase]
@@ -215,7 +255,7 @@ class _LoopCode:
             for node in order:
                 self._evaluate(node, memo)
         width = self.width if self.vector_axis is not None else 0
-        starts = []
+        starts: list[Value] = []
         for r in reductions:
             type = vector(register_type(r.operand.dtype), width)
             starts += [f.constant(type, _identity(r.kind, r.operand.dtype))] * self.unroll
@@ -259,7 +299,7 @@ class _LoopCode:
                 loop.carry(*self._body(loop.carried, reductions, stores, range(1)))
             carried = _with_first(carried, loop.results, self.unroll)
             whole = end
-        if self.length % self.width:
+        if self.flat or self.length % self.width:
             # A piece that is not the last of its row has whole vectors only.
             first = [carried[i * self.unroll] for i in range(len(reductions))]
             with f.loop(whole, high, self.width, carry=first) as loop:

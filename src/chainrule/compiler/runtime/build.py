@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..code.gather import emit_scatter
 from ..code.ir import I64, PTR, VOID, Module, Value
-from ..code.loops import emit_loops, pointers
+from ..code.loops import elements, emit_loops, pointers
 from ..code.random import emit_random_bits
 from ..code.target import Target, host, load, object_code
 from ..graph import Graph
@@ -61,11 +61,13 @@ class _Functions:
         self.module, self.target = module, target
         self._names: dict[str, str] = {}
 
-    def of(self, kernel: Kernel) -> tuple[str, list[tuple[GraphValue, int]]]:
-        """The name of the kernel's function, and the pointers that it takes: buffers and elements."""
+    def of(self, kernel: Kernel) -> tuple[str, list[tuple[GraphValue, int]], list[int]]:
+        """The name of the kernel's function, the pointers that it takes (buffers and elements), and numbers."""
+        numbers = []
         name = f"k{len(self._names)}"
         if isinstance(kernel, LoopKernel):
             taken = pointers(kernel)
+            numbers = [elements(kernel)]
             made = emit_loops(self.module, name, kernel, self.target)
         elif isinstance(kernel, ScatterKernel):
             taken = [(b, 0) for b in (*kernel.reads, *kernel.writes)]
@@ -78,7 +80,7 @@ class _Functions:
         known = self._names.setdefault(text, name)
         if known != name:
             del self.module.functions[name]
-        return known, taken
+        return known, taken, numbers
 
 
 def _segment(module: Module, name: str, kernels: Sequence[Kernel], planned: Layout, functions: _Functions) -> None:
@@ -88,12 +90,12 @@ def _segment(module: Module, name: str, kernels: Sequence[Kernel], planned: Layo
     f = module.function(name, [PTR, I64, I64])
     table, thread, threads = f.arguments
     bases: dict[int, Value] = {}
-    for function, taken in calls:
+    for function, taken, numbers in calls:
         arguments = []
         for buffer, element in taken:
             slot, first = planned.slots[buffer]
             if slot not in bases:
                 bases[slot] = f.load(PTR, table, slot)
             arguments.append(f.offset(bases[slot], first + element * buffer.dtype.itemsize))
-        f.call(function, VOID, *arguments, thread, threads)
+        f.call(function, VOID, *arguments, *(f.index(n) for n in numbers), thread, threads)
     f.ret()

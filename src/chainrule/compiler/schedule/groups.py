@@ -22,8 +22,13 @@ from ..code.pointwise import supported
 from ..graph import Graph, Op, Value
 from .access import Index, NotAffine, Reader, Sizes, SplitAxis, broadcast, is_movement, linear, split
 
+DEAR = {
+    "exp": 6, "exp2": 6, "expm1": 10, "log": 8, "log1p": 10, "log2": 8, "log10": 8, "tanh": 12, "sigmoid": 8,
+    "erf": 14, "sin": 14, "cos": 14, "softplus": 18, "logaddexp": 18, "divide": 3, "reciprocal": 3, "sqrt": 4,
+}  # fmt: skip
 REDUCTIONS = frozenset(("sum", "prod", "max", "min", "all", "any"))
 _MOST = 100  # values of one kernel: what a person can still read
+_SMALL = 1 << 14  # elements that may be computed long before they are read
 _SERIAL = 1 << 15  # elements below which a kernel needs no second thread
 
 
@@ -118,6 +123,7 @@ class Grouping:
         self.graph = graph
         self.groups: list[Group] = []
         self.group_of: dict[Value, Group] = {}
+        self._readers: dict[Value, list[Group]] = {}
         self.sources = set(graph.inputs) | set(graph.constants)
         self._takes_views = opaque_layout
         needed = _needed(graph)
@@ -129,6 +135,7 @@ class Grouping:
             if op.outputs[0] in late:
                 self._assign(op, late=True)
         self._outputs()
+        self.groups.sort(key=lambda group: group.position)
 
     def is_leaf(self, value: Value) -> bool:
         """Whether a kernel other than its own finds the value in memory (if that is what is decided for it)."""
@@ -143,6 +150,8 @@ class Grouping:
         if is_pointwise(op):
             if op.output.size != 1:
                 self._pointwise(op.output, late)
+            elif name in DEAR and self._is_early(op.output):
+                self._scalar(op.output)
             return
         if name in REDUCTIONS and _representable(op):
             self._reduction(op, late)
@@ -162,6 +171,35 @@ class Grouping:
                 return
         group = self._new(value, value.shape, late)
         self._join(group, value, group.place.pop(value))
+
+    def _scalar(self, value: Value) -> None:
+        """A number that only what is given determines: computed once, at the beginning."""
+        if self._scalars is None or len(self._scalars.values) >= _MOST:
+            self._scalars = self._new(value, value.shape, late=False)
+            self._scalars.place.clear()
+        self._join(self._scalars, value, (Affine(),) * value.ndim)
+
+    _scalars: Group | None = None
+
+    def _is_early(self, value: Value) -> bool:
+        """Whether inputs and constants, or kernels that read only those, determine a value."""
+        return all(v in self.sources or self.group_of[v].position < 0 for v in self.leaves(value))
+
+    def leaves(self, value: Value) -> set[Value]:
+        """What is in memory, or computed by a kernel, and a value is computed from directly."""
+        found: set[Value] = set()
+        stack = list(value.op.inputs) if value.op is not None else []
+        seen: set[Value] = set()
+        while stack:
+            v = stack.pop()
+            if v in seen:
+                continue
+            seen.add(v)
+            if self.is_leaf(v):
+                found.add(v)
+            elif v.op is not None:
+                stack.extend(v.op.inputs)
+        return found
 
     def _reduction(self, op: Op, late: bool) -> None:
         x, value = op.inputs[0], op.output
@@ -196,6 +234,9 @@ class Grouping:
         group.values.append(value)
         group.place[value] = index
         self.group_of[value] = group
+        for leaf in self.leaves(value):
+            if leaf.size > 1 and group not in self._readers.setdefault(leaf, []):
+                self._readers[leaf].append(group)
 
     def _new(self, value: Value, shape: Sequence[int], late: bool, *, operand: bool = False) -> Group:
         """A kernel over `shape`, with everything that it cannot address in memory before it."""
@@ -212,7 +253,9 @@ class Grouping:
             except NotAffine as missing:
                 self._store(missing.value, late)
                 continue
-            group.position = len(self.groups)
+            # What the inputs alone determine comes first, where it is small: any kernel can then read it.
+            early = group.elements(group.order) <= _SMALL and not late and self._is_early(value)
+            group.position = -1 - len(self.groups) if early else len(self.groups)
             self.groups.append(group)
             return group
 
@@ -270,19 +313,17 @@ class Grouping:
         return value if self.is_leaf(value) else None
 
     def _candidates(self, value: Value, late: bool) -> list[Group]:
-        found: dict[int, Group] = {}
-        stack = list(value.op.inputs) if value.op is not None else []
-        seen: set[Value] = set()
-        while stack:
-            v = stack.pop()
-            group = self.group_of.get(v)
+        """The kernels that compute what a value is computed from, or read the same: the latest first."""
+        makers: dict[int, Group] = {}
+        siblings: dict[int, Group] = {}
+        for leaf in self.leaves(value):
+            group = self.group_of.get(leaf)
             if group is not None:
-                if group.opaque is None and group.late == late and len(group.values) < _MOST:
-                    found[group.position] = group
-            elif v not in self.sources and v.op is not None and v not in seen:
-                seen.add(v)
-                stack.extend(v.op.inputs)
-        return [found[p] for p in sorted(found, reverse=True)]
+                makers[group.position] = group
+            siblings.update((g.position, g) for g in self._readers.get(leaf, ()))
+        ordered = [makers[p] for p in sorted(makers, reverse=True)]
+        ordered += [siblings[p] for p in sorted(siblings, reverse=True) if p not in makers]
+        return [g for g in ordered if g.opaque is None and g.late == late and len(g.values) < _MOST]
 
     def _can_join(self, group: Group, value: Value, index: Index, *, operand: bool = False) -> bool:
         try:

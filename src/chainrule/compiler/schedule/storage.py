@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from ..graph import Value
 from .access import is_movement
-from .groups import Grouping, is_pointwise
+from .groups import DEAR, Grouping, is_pointwise
 
-_DEAR = {
-    "exp": 6, "exp2": 6, "expm1": 10, "log": 8, "log1p": 10, "log2": 8, "log10": 8, "tanh": 12, "sigmoid": 8,
-    "erf": 14, "sin": 14, "cos": 14, "softplus": 18, "logaddexp": 18, "divide": 3, "reciprocal": 3, "sqrt": 4,
-}  # fmt: skip
 _RARE = frozenset(
     ("power", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh", "hypot", "nextafter",
      "remainder", "floor_divide")
@@ -23,7 +19,7 @@ _SMALL = 1 << 12  # elements that are stored without further thought
 
 def cost(name: str) -> int:
     """Roughly how many additions one element of a pointwise primitive takes."""
-    return 100 if name in _RARE else _DEAR.get(name, 1)
+    return 100 if name in _RARE else DEAR.get(name, 1)
 
 
 def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
@@ -38,7 +34,7 @@ def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
                 forced.add(base)
             continue
         for value in group.values:
-            for leaf in _leaves(grouping, value):
+            for leaf in grouping.leaves(value):
                 readers.setdefault(leaf, set()).add(group.position)
     stored: set[Value] = set()
     for group in grouping.groups:
@@ -52,21 +48,6 @@ def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
             if value in forced or foreign & plain or not _cheaper(grouping, value, stored, readers, foreign):
                 stored.add(value)
     return stored
-
-
-def _leaves(grouping: Grouping, value: Value) -> list[Value]:
-    """The values in memory or computed by a kernel that a value is computed from directly."""
-    found, stack, seen = [], list(value.op.inputs) if value.op is not None else [], set()
-    while stack:
-        v = stack.pop()
-        if v in seen:
-            continue
-        seen.add(v)
-        if grouping.is_leaf(v):
-            found.append(v)
-        elif v.op is not None:
-            stack.extend(v.op.inputs)
-    return found
 
 
 def _cheaper(
