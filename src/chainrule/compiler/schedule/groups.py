@@ -29,6 +29,7 @@ DEAR = {
 REDUCTIONS = frozenset(("sum", "prod", "max", "min", "all", "any"))
 _MOST = 100  # values of one kernel: what a person can still read
 _SMALL = 1 << 14  # elements that may be computed long before they are read
+_EARLY = 1 << 30  # what the positions of kernels that run first are lowered by
 _SERIAL = 1 << 15  # elements below which a kernel needs no second thread
 
 
@@ -174,10 +175,13 @@ class Grouping:
 
     def _scalar(self, value: Value) -> None:
         """A number that only what is given determines: computed once, at the beginning."""
-        if self._scalars is None or len(self._scalars.values) >= _MOST:
+        index = (Affine(),) * value.ndim
+        group = self._scalars
+        if group is None or len(group.values) >= _MOST or not self._can_join(group, value, index):
             self._scalars = self._new(value, value.shape, late=False)
             self._scalars.place.clear()
-        self._join(self._scalars, value, (Affine(),) * value.ndim)
+            group = self._scalars
+        self._join(group, value, index)
 
     _scalars: Group | None = None
 
@@ -255,7 +259,7 @@ class Grouping:
                 continue
             # What the inputs alone determine comes first, where it is small: any kernel can then read it.
             early = group.elements(group.order) <= _SMALL and not late and self._is_early(value)
-            group.position = -1 - len(self.groups) if early else len(self.groups)
+            group.position = len(self.groups) - (_EARLY if early else 0)
             self.groups.append(group)
             return group
 
