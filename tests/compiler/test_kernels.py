@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from chainrule.compiler.graph import Graph, evaluate
-from chainrule.compiler.schedule import HostKernel, schedule
+from chainrule.compiler.schedule.build import schedule
+from chainrule.compiler.schedule.kernels import HostKernel
 
 from .programs import TARGETS, Builder, check, random_arrays, run
 
@@ -262,7 +263,52 @@ def test_kernels_that_differ_in_offsets_only_share_code(wanted: Any) -> None:
     x = b.input(6, 64)
     parts = [b.index(x, pattern=(("i", i), ("s", 16 * (i % 3), 16 * (i % 3) + 16, 1))) for i in range(6)]
     graph = b.graph(*(b.tanh(p) for p in parts))
-    module, _ = _code(layout(schedule(graph)), wanted)
+    module, _ = _code(layout(schedule(graph), wanted, 1), wanted)
     assert sum(name.startswith("k") for name in module.functions) == 1
     check(graph, random_arrays(graph), wanted)
     assert run(graph, random_arrays(graph), wanted)[0].shape == (16,)
+
+
+@pytest.mark.parametrize("ta", [False, True])
+@pytest.mark.parametrize("tb", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("batch", [((), ()), ((3,), ()), ((3,), (3,)), ((2, 1), (5,)), ((), (3,))])
+def test_matrix_products(wanted: Any, ta: bool, tb: bool, dtype: str, batch: Any) -> None:
+    b = Builder()
+    left = b.input(*batch[0], *((17, 9) if ta else (9, 17)), dtype=dtype)
+    right = b.input(*batch[1], *((21, 17) if tb else (17, 21)), dtype=dtype)
+    product = b.matmul(left, right, transpose_a=ta, transpose_b=tb)
+    bias = b.input(21, dtype=dtype)
+    graph = b.graph(
+        b.relu(b.add(product, bias)), b.sum(b.tanh(product), axis=tuple(range(product.ndim - 1)), keepdims=False)
+    )
+    stays_native(graph)
+    check(graph, random_arrays(graph), wanted, scale=100)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 1), (7, 1, 3), (33, 4, 1), (1, 64, 70)])
+def test_thin_matrix_products(wanted: Any, shape: tuple[int, int, int]) -> None:
+    m, k, n = shape
+    b = Builder()
+    left, right = b.input(m, k), b.input(k, n)
+    product = b.matmul(left, right, transpose_a=False, transpose_b=False)
+    graph = b.graph(product, b.sum(b.square(product), axis=(0,), keepdims=False))
+    stays_native(graph)
+    check(graph, random_arrays(graph), wanted, scale=100)
+
+
+def test_attention_reads_moved_operands_where_they_are(wanted: Any) -> None:
+    b = Builder()
+    x = b.input(2, 9, 3 * 8)
+    heads = [
+        b.permute_dims(b.reshape(b.index(x, pattern=(("s", 0, 2, 1), ("s", 0, 9, 1), ("s", 8 * i, 8 * i + 8, 1))),
+                                 shape=(2, 9, 2, 4)), axes=(0, 2, 1, 3))
+        for i in range(3)
+    ]  # fmt: skip
+    q, k, v = heads
+    scores = b.multiply(b.matmul(q, k, transpose_a=False, transpose_b=True), b.constant(0.5))
+    y = b.matmul(b.softmax(scores, axis=3), v, transpose_a=False, transpose_b=False)
+    graph = b.graph(b.reshape(b.permute_dims(y, axes=(0, 2, 1, 3)), shape=(2, 9, 8)))
+    stays_native(graph)
+    assert len(schedule(graph).kernels) <= 4
+    check(graph, random_arrays(graph), wanted, scale=100)

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph import Value as GraphValue
 from ..schedule.kernels import LoopKernel, Reduction, Store
+from ..schedule.signature import pointers
 from ..schedule.storage import cost
 from .expression import Affine, Call, Const, Expression, Load, Outside, Position, nodes
 from .ir import I1, I8, I64, PTR, Function, Module, Value, type_of, vector
@@ -29,16 +29,6 @@ _BOOL = np.dtype(bool)
 def emit_loops(module: Module, name: str, kernel: LoopKernel, target: Target) -> Function:
     """The function `name(pointers…, thread, threads)` of a kernel; `pointers` says what it takes."""
     return _LoopCode(module, name, kernel, target).f
-
-
-def pointers(kernel: LoopKernel) -> list[tuple[GraphValue, int]]:
-    """The buffers of a kernel, each with the element at which the pointer that it takes begins.
-
-    That an offset is no part of the code lets kernels that differ in nothing else share it.
-    """
-    found = nodes(*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores))
-    reads = [(n.buffer, n.index.offset) for n in found if isinstance(n, Load)]
-    return list(dict.fromkeys([*reads, *((s.buffer, s.index.offset) for s in kernel.stores)]))
 
 
 def is_flat(kernel: LoopKernel) -> bool:

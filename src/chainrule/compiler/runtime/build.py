@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from ..code.gather import emit_scatter
+from ..code.gemm import emit_gemm
 from ..code.ir import I64, PTR, VOID, Module, Value
-from ..code.loops import elements, emit_loops, pointers
+from ..code.loops import elements, emit_loops, is_flat
 from ..code.random import emit_random_bits
 from ..code.target import Target, host, load, object_code
 from ..graph import Graph
-from ..graph import Value as GraphValue
-from ..schedule import HostKernel, Kernel, LoopKernel, RandomKernel, ScatterKernel, schedule
+from ..schedule.build import schedule
+from ..schedule.kernels import GemmKernel, HostKernel, Kernel, LoopKernel, RandomKernel, ScatterKernel
+from ..schedule.signature import Pointer, pointers, signature
 from .layout import Layout, layout
 from .program import Program, Step
 
 
-def build(graph: Graph, target: Target | None = None) -> Program:
+def build(graph: Graph, target: Target | None = None, threads: int | None = None) -> Program:
     """Native code for a graph.
 
     Args:
         target: what machine to use; this one by default.
+        threads: how many threads share the work; the machine's number by default.
     """
     target = target or host()
-    planned = layout(schedule(graph))
+    planned = layout(schedule(graph), target, threads or 1)
     module, steps = _code(planned, target)
     names = [s.segment for s in steps if s.segment]
     library = load(object_code(module, target), names)
@@ -55,32 +58,37 @@ def _code(planned: Layout, target: Target) -> tuple[Module, list[Step]]:
 
 
 class _Functions:
-    """The functions of kernels: one for all kernels of the same text."""
+    """The functions of kernels: one for all kernels of the same code."""
 
     def __init__(self, module: Module, target: Target) -> None:
         self.module, self.target = module, target
-        self._names: dict[str, str] = {}
+        self._names: dict[Hashable, str] = {}
 
-    def of(self, kernel: Kernel) -> tuple[str, list[tuple[GraphValue, int]], list[int]]:
+    def of(self, kernel: Kernel) -> tuple[str, list[Pointer], list[int]]:
         """The name of the kernel's function, the pointers that it takes (buffers and elements), and numbers."""
-        numbers = []
-        name = f"k{len(self._names)}"
         if isinstance(kernel, LoopKernel):
+            key = signature(kernel, lengths=not is_flat(kernel))
+            name, new = self._name(key)
+            if new:
+                emit_loops(self.module, name, kernel, self.target)
+            return name, pointers(kernel), [elements(kernel)]
+        if isinstance(kernel, GemmKernel):
+            name, new = self._name(signature(kernel))
             taken = pointers(kernel)
-            numbers = [elements(kernel)]
-            made = emit_loops(self.module, name, kernel, self.target)
-        elif isinstance(kernel, ScatterKernel):
-            taken = [(b, 0) for b in (*kernel.reads, *kernel.writes)]
-            made = emit_scatter(self.module, name, kernel, self.target)
+            if new:
+                emit_gemm(self.module, name, kernel.plan, {pointer: i for i, pointer in enumerate(taken)})
+            return name, [*taken, (kernel.scratch, 0)], []
+        name, _ = self._name(kernel)
+        if isinstance(kernel, ScatterKernel):
+            emit_scatter(self.module, name, kernel, self.target)
         else:
             assert isinstance(kernel, RandomKernel)
-            taken = [(b, 0) for b in (*kernel.reads, *kernel.writes)]
-            made = emit_random_bits(self.module, name, kernel)
-        text = str(made).replace(f"@{name}(", "@(", 1)
-        known = self._names.setdefault(text, name)
-        if known != name:
-            del self.module.functions[name]
-        return known, taken, numbers
+            emit_random_bits(self.module, name, kernel)
+        return name, [(b, 0) for b in (*kernel.reads, *kernel.writes)], []
+
+    def _name(self, key: Hashable) -> tuple[str, bool]:
+        new = key not in self._names
+        return self._names.setdefault(key, f"k{len(self._names)}"), new
 
 
 def _segment(module: Module, name: str, kernels: Sequence[Kernel], planned: Layout, functions: _Functions) -> None:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from ...core.primitive import table
 from ..code.expression import Affine, Load, nodes
+from ..code.gemm import Plan
+from ..code.target import Target
 from ..graph import Graph, Op, Value
 from ..memory import Lifetime, plan
-from ..schedule import HostKernel, Kernel, LoopKernel, Schedule, Store
+from ..schedule.kernels import GemmKernel, HostKernel, Kernel, LoopKernel, Schedule, Store
 
 
 @dataclass
@@ -33,8 +35,8 @@ class Layout:
     aliases: dict[int, int] = field(default_factory=dict)
 
 
-def layout(schedule: Schedule) -> Layout:
-    """Slots and offsets of all buffers."""
+def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
+    """Slots and offsets of all buffers, for a number of threads."""
     graph = schedule.graph
     kernels = list(schedule.kernels)
     inputs = {v: i for i, v in enumerate(graph.inputs)}
@@ -61,10 +63,15 @@ def layout(schedule: Schedule) -> Layout:
             written.add(source)
             slots[source] = (slot, 0)
     kernels = [*first, *kernels, *last]
+    for kernel in kernels:
+        if isinstance(kernel, GemmKernel):
+            kernel.plan = Plan(kernel.gemm, target, threads)
+            kernel.scratch = Value((kernel.plan.scratch * threads,), "uint8", name="scratch")
     lifetimes: dict[Value, Lifetime] = {}
     constants: dict[Value, None] = {}
     for step, kernel in enumerate(kernels):
-        for value in (*kernel.reads, *kernel.writes):
+        scratch = [kernel.scratch] if isinstance(kernel, GemmKernel) else []
+        for value in (*kernel.reads, *kernel.writes, *scratch):
             if value in graph.constants:
                 constants[value] = None
             elif value not in slots:

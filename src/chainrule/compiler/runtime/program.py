@@ -11,7 +11,7 @@ import numpy as np
 
 from ..code.target import Library
 from ..memory import ALIGNMENT
-from ..schedule import HostKernel, View
+from ..schedule.kernels import HostKernel, View
 
 _SEGMENT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 

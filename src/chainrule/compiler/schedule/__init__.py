@@ -1,12 +1,4 @@
 """From a graph to kernels: what is taken apart, what is computed together, what is stored.
 
-`schedule(graph)` is the whole of it.
+`build.schedule(graph)` is the whole of it; `kernels` has what comes out.
 """
-
-from .build import schedule
-from .kernels import HostKernel, Kernel, LoopKernel, RandomKernel, Reduction, ScatterKernel, Schedule, Store, View
-
-__all__ = [
-    "HostKernel", "Kernel", "LoopKernel", "RandomKernel", "Reduction", "ScatterKernel", "Schedule", "Store", "View",
-    "schedule",
-]  # fmt: skip

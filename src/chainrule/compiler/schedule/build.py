@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from ..code.expression import Affine, Call, Load, Outside, nodes
+from ..code.expression import Affine, Call, Expression, Load, Outside, nodes
+from ..code.gemm import Gemm, Operand
 from ..graph import Graph, Op, Value
-from .access import NotAffine, Reader, SplitAxis, linear, strides
+from .access import Index, NotAffine, Reader, SplitAxis, linear, strides
 from .groups import REDUCTIONS, Group, Grouping
-from .kernels import HostKernel, Kernel, LoopKernel, RandomKernel, Reduction, ScatterKernel, Schedule, Store, View
+from .kernels import (
+    GemmKernel,
+    HostKernel,
+    Kernel,
+    LoopKernel,
+    RandomKernel,
+    Reduction,
+    ScatterKernel,
+    Schedule,
+    Store,
+    View,
+)
 from .prepare import prepare
 from .storage import stored_values
 
@@ -40,6 +54,13 @@ def _kernels(grouping: Grouping, stored: set[Value], plain: set[int]) -> list[Ke
     for group in grouping.groups:
         if group.opaque is not None:
             kernels.extend(_opaque(grouping, group.opaque))
+        elif group.product is not None:
+            try:
+                kernels.append(_product(grouping, group, stored))
+            except (NotAffine, SplitAxis):
+                if group.position in plain:
+                    raise
+                raise _Unreadable(group.position) from None
         elif any(v in stored for v in group.values):
             try:
                 kernels.append(_loops(grouping, group, stored))
@@ -134,12 +155,7 @@ def _loops(grouping: Grouping, group: Group, stored: set[Value]) -> LoopKernel:
 
 
 def _written_out(grouping: Grouping, group: Group, stored: set[Value]) -> LoopKernel:
-    def name(value: Value) -> Value | None:
-        if value in grouping.sources:
-            return value
-        maker = grouping.group_of.get(value)
-        return value if value in stored and maker is not None and maker.position < group.position else None
-
+    name = _names(grouping, group, stored)
     results: dict[Value, Outside] = {}
     reader = Reader(group.sizes, name, grouping.graph.constants, results)
     kernel = LoopKernel([])
@@ -159,11 +175,74 @@ def _written_out(grouping: Grouping, group: Group, stored: set[Value]) -> LoopKe
         if value in stored:
             index = group.place[value]
             kernel.stores.append(Store(value, linear(value.shape, index), reader.at(value, index)))
-    seen: dict[Value, None] = {}
-    roots = [*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores)]
-    for node in nodes(*roots):
-        if isinstance(node, Load):
-            seen[node.buffer] = None
-    kernel.reads = list(seen)
+    kernel.reads = _buffers([*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores)])
     kernel.writes = [s.buffer for s in kernel.stores]
     return kernel
+
+
+def _names(grouping: Grouping, group: Group, stored: set[Value]) -> Callable[[Value], Value | None]:
+    """Which values a kernel finds in memory."""
+
+    def name(value: Value) -> Value | None:
+        if value in grouping.sources:
+            return value
+        maker = grouping.group_of.get(value)
+        return value if value in stored and maker is not None and maker.position < group.position else None
+
+    return name
+
+
+def _buffers(expressions: list[Expression]) -> list[Value]:
+    """What expressions read, each once."""
+    return list(dict.fromkeys(n.buffer for n in nodes(*expressions) if isinstance(n, Load)))
+
+
+def _product(grouping: Grouping, group: Group, stored: set[Value]) -> GemmKernel:
+    """The kernel of a matrix product and of what is computed from its elements."""
+    op = group.product
+    assert op is not None
+    product = Outside(op.output, op.output.dtype)
+    reader = Reader(group.sizes, _names(grouping, group, stored), grouping.graph.constants, {op.output: product})
+    a, b = (_view(grouping, v) for v in op.inputs)
+    index = group.place[op.output]
+    reduced, fresh = len(group.sizes), len(group.sizes) + 1
+    depth = op.inputs[0].shape[-2 if op.params["transpose_a"] else -1]
+    a_row, a_depth = a.strides[-2:] if not op.params["transpose_a"] else a.strides[:-3:-1]
+    b_depth, b_column = b.strides[-2:] if not op.params["transpose_b"] else b.strides[:-3:-1]
+    a_index = _batch_address(a, index) + index[-2] * a_row + Affine(0, [(reduced, a_depth)])
+    b_index = _batch_address(b, index) + index[-1] * b_column + Affine(0, [(reduced, b_depth)])
+    columns = [axis for axis, _ in index[-1].terms] or [fresh]
+    others = [axis for axis in group.order if axis not in columns]
+    batch = [axis for axis in others if b_index.coefficient(axis)]
+    stores = [
+        Store(v, linear(v.shape, group.place[v]), reader.at(v, group.place[v]))
+        for v in group.values
+        if v in stored and v not in group.sums
+    ]
+    sums = [
+        Store(v, linear(v.shape, group.place[v]), reader.at(v.op.inputs[0], at))  # type: ignore[union-attr]
+        for v, at in group.sums.items()
+    ]
+    gemm = Gemm(
+        batch=[(axis, group.sizes[axis]) for axis in batch],
+        rows=[(axis, group.sizes[axis]) for axis in others if axis not in batch],
+        columns=(columns[0], group.sizes.get(columns[0], 1)),
+        reduced=[(reduced, depth)],
+        a=Operand(a.base, a_index),
+        b=Operand(b.base, b_index),
+        product=product,
+        stores=stores,
+        sums=sums,
+    )
+    ops = [op, *(v.op for v in group.values if v is not op.output and v.op is not None)]
+    reads = [a.base, b.base, *_buffers([s.expression for s in (*stores, *sums)])]
+    return GemmKernel(ops, list(dict.fromkeys(reads)), [s.buffer for s in (*stores, *sums)], gemm)
+
+
+def _batch_address(view: View, index: Index) -> Affine:
+    """The address of an operand's matrix for the result at an index."""
+    total = Affine(view.offset)
+    for n, step, at in zip(view.shape[-3::-1], view.strides[-3::-1], index[-3::-1], strict=False):
+        if n != 1:
+            total = total + at * step
+    return total

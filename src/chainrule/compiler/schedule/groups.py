@@ -44,12 +44,18 @@ class Group:
         place: for each of them the index at which it is computed, in the kernel's axes.
         operand: for the results of reductions the index of what is reduced.
         opaque: the operation, for a kernel that is no loop nest.
+        product: the matrix product whose elements the kernel's values are computed from, if it is one.
+        sums: values that are sums over all rows of a product, with the index of what is added up.
         late: whether it only computes new values of the state.
     """
 
-    def __init__(self, position: int, opaque: Op | None = None, *, late: bool = False) -> None:
+    def __init__(
+        self, position: int, opaque: Op | None = None, *, product: Op | None = None, late: bool = False
+    ) -> None:
         self.position = position
         self.opaque = opaque
+        self.product = product
+        self.sums: dict[Value, Index] = {}
         self.late = late
         self.sizes = Sizes()
         self.order: list[int] = []
@@ -95,6 +101,7 @@ class Group:
 
         self.place = {v: tuple(map(moved, index)) for v, index in self.place.items()}
         self.operand = {v: tuple(map(moved, index)) for v, index in self.operand.items()}
+        self.sums = {v: tuple(map(moved, index)) for v, index in self.sums.items()}
         self.reader = None
 
     def fit(self, shape: Sequence[int], *, whole: bool = False) -> Index | None:
@@ -157,6 +164,9 @@ class Grouping:
         if name in REDUCTIONS and _representable(op):
             self._reduction(op, late)
             return
+        if is_product(op):
+            self._product(op, late)
+            return
         for position, value in enumerate(op.inputs):
             self._ensure(value, views=self._takes_views(op, position))
         group = Group(len(self.groups), op, late=late)
@@ -172,6 +182,13 @@ class Grouping:
                 return
         group = self._new(value, value.shape, late)
         self._join(group, value, group.place.pop(value))
+
+    def _product(self, op: Op, late: bool) -> None:
+        for value in op.inputs:
+            self._ensure(value, views=True)
+        group = Group(len(self.groups), product=op, late=late)
+        self.groups.append(group)
+        self._join(group, op.output, group.index_space(op.output.shape))
 
     def _scalar(self, value: Value) -> None:
         """A number that only what is given determines: computed once, at the beginning."""
@@ -215,6 +232,12 @@ class Grouping:
                 continue
             inner = _axes_of(index[a] for a in axes)
             kept = _axes_of(index[d] for d in range(x.ndim) if d not in axes)
+            if group.product is not None:
+                if op.primitive.name == "sum" and _adds_rows(group, inner):
+                    group.sums[value] = index
+                    self._join(group, value, _result_index(index, axes, value.ndim))
+                    return
+                continue
             if inner & kept or group.inner not in (None, inner):
                 continue
             if group.inner is None and not self._worth(group, inner):
@@ -326,7 +349,8 @@ class Grouping:
                 makers[group.position] = group
             siblings.update((g.position, g) for g in self._readers.get(leaf, ()))
         ordered = [makers[p] for p in sorted(makers, reverse=True)]
-        ordered += [siblings[p] for p in sorted(siblings, reverse=True) if p not in makers]
+        others = [siblings[p] for p in sorted(siblings, reverse=True) if p not in makers]
+        ordered += [group for group in others if group.product is None]
         return [g for g in ordered if g.opaque is None and g.late == late and len(g.values) < _MOST]
 
     def _can_join(self, group: Group, value: Value, index: Index, *, operand: bool = False) -> bool:
@@ -336,7 +360,11 @@ class Grouping:
             return False
         for load in loads:
             maker = self.group_of.get(load.buffer)
+            if group.product is not None and (load.guard is not None or load.index.dynamic):
+                return False
             if maker is group:
+                if load.buffer in group.sums:
+                    return False
                 if load.index != linear(load.buffer.shape, group.place[load.buffer]):
                     return False
             elif maker is not None and maker.position >= group.position:
@@ -392,6 +420,22 @@ def is_pointwise(op: Op) -> bool:
     if len(op.outputs) != 1:
         return False
     return supported(op.primitive.name, [v.dtype for v in op.inputs], op.output.dtype)
+
+
+def is_product(op: Op) -> bool:
+    """Whether an operation is a matrix product that there is code for."""
+    if op.primitive.name != "matmul":
+        return False
+    a, b = op.inputs
+    return a.dtype == b.dtype and a.dtype.str[1:] in ("f4", "f8") and 0 not in (*a.shape, *b.shape)
+
+
+def _adds_rows(group: Group, inner: frozenset[int]) -> bool:
+    """Whether a sum over these axes leaves the columns of a product that has no batch."""
+    assert group.product is not None
+    _, b = group.product.inputs
+    columns = _axes_of(group.place[group.product.output][-1:])
+    return bool(inner) and int(np.prod(b.shape[:-2])) == 1 and inner == frozenset(group.order) - columns
 
 
 def _representable(op: Op) -> bool:

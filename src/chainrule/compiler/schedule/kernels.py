@@ -84,6 +84,20 @@ class HostKernel(Kernel):
 
 
 @dataclass(eq=False)
+class GemmKernel(Kernel):
+    """A matrix product with what is done to its elements before they are stored.
+
+    Attributes:
+        gemm: the product, a `code.gemm.Gemm`.
+        plan, scratch: how it is cut up, and its working memory: set when memory is laid out.
+    """
+
+    gemm: Any = None
+    plan: Any = None
+    scratch: Any = None
+
+
+@dataclass(eq=False)
 class ScatterKernel(Kernel):
     """`index_add` or `index_set` with index arrays for the leading axes; reads values (and the old ones), arrays."""
 

@@ -29,11 +29,13 @@ def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
     for group in grouping.groups:
         if group.opaque is not None:
             forced.update(group.opaque.outputs)
-            for value in group.opaque.inputs:
-                base = value if grouping.is_leaf(value) else grouping.view(value)[0]  # type: ignore[index]
-                forced.add(base)
+            forced.update(_base(grouping, v) for v in group.opaque.inputs)
             continue
+        if group.product is not None:
+            forced.update(_base(grouping, v) for v in group.product.inputs)
         for value in group.values:
+            if value in group.sums:
+                forced.add(value)
             for leaf in grouping.leaves(value):
                 readers.setdefault(leaf, set()).add(group.position)
     stored: set[Value] = set()
@@ -48,6 +50,15 @@ def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
             if value in forced or foreign & plain or not _cheaper(grouping, value, stored, readers, foreign):
                 stored.add(value)
     return stored
+
+
+def _base(grouping: Grouping, value: Value) -> Value:
+    """What is in memory where an operand is read."""
+    if grouping.is_leaf(value):
+        return value
+    found = grouping.view(value)
+    assert found is not None
+    return found[0]
 
 
 def _cheaper(
