@@ -263,7 +263,7 @@ def test_kernels_that_differ_in_offsets_only_share_code(wanted: Any) -> None:
     x = b.input(6, 64)
     parts = [b.index(x, pattern=(("i", i), ("s", 16 * (i % 3), 16 * (i % 3) + 16, 1))) for i in range(6)]
     graph = b.graph(*(b.tanh(p) for p in parts))
-    module, _ = _code(layout(schedule(graph), wanted, 1), wanted)
+    module, _ = _code(layout(schedule(graph), wanted, 1), wanted, 1)
     assert sum(name.startswith("k") for name in module.functions) == 1
     check(graph, random_arrays(graph), wanted)
     assert run(graph, random_arrays(graph), wanted)[0].shape == (16,)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
 from ..code.gather import emit_scatter
 from ..code.gemm import emit_gemm
-from ..code.ir import I64, PTR, VOID, Module, Value
+from ..code.ir import Module
 from ..code.loops import elements, emit_loops, is_flat
+from ..code.pool import pool, thread_count
 from ..code.random import emit_random_bits
 from ..code.target import Target, host, load, object_code
 from ..graph import Graph
 from ..schedule.build import schedule
 from ..schedule.kernels import GemmKernel, HostKernel, Kernel, LoopKernel, RandomKernel, ScatterKernel
-from ..schedule.signature import Pointer, pointers, signature
+from ..schedule.signature import pointers, signature
 from .layout import Layout, layout
 from .program import Program, Step
+from .segments import Call, emit_segment, is_worth_threads
 
 
 def build(graph: Graph, target: Target | None = None, threads: int | None = None) -> Program:
@@ -26,15 +28,20 @@ def build(graph: Graph, target: Target | None = None, threads: int | None = None
         threads: how many threads share the work; the machine's number by default.
     """
     target = target or host()
-    planned = layout(schedule(graph), target, threads or 1)
-    module, steps = _code(planned, target)
+    threads = threads or thread_count()
+    planned = layout(schedule(graph), target, threads)
+    if not is_worth_threads(planned.kernels):
+        threads = 1
+    module, steps = _code(planned, target, threads)
     names = [s.segment for s in steps if s.segment]
-    library = load(object_code(module, target), names)
+    library = load(object_code(module, target), names, pool().imports if threads > 1 else None)
     constants = [planned.graph.constants[v] for v in planned.constants]
-    return Program(library, steps, planned.slots, constants, (len(graph.inputs), len(graph.outputs)), planned.arena)
+    return Program(
+        library, steps, planned.slots, constants, (len(graph.inputs), len(graph.outputs)), planned.arena, threads
+    )
 
 
-def _code(planned: Layout, target: Target) -> tuple[Module, list[Step]]:
+def _code(planned: Layout, target: Target, threads: int) -> tuple[Module, list[Step]]:
     module = Module()
     functions = _Functions(module, target)
     steps: list[Step] = []
@@ -43,7 +50,7 @@ def _code(planned: Layout, target: Target) -> tuple[Module, list[Step]]:
     def close() -> None:
         if run:
             name = f"segment{len(steps)}"
-            _segment(module, name, run, planned, functions)
+            emit_segment(module, name, run, planned, threads, functions.of)
             steps.append(Step(segment=name))
             run.clear()
 
@@ -64,7 +71,7 @@ class _Functions:
         self.module, self.target = module, target
         self._names: dict[Hashable, str] = {}
 
-    def of(self, kernel: Kernel) -> tuple[str, list[Pointer], list[int]]:
+    def of(self, kernel: Kernel) -> Call:
         """The name of the kernel's function, the pointers that it takes (buffers and elements), and numbers."""
         if isinstance(kernel, LoopKernel):
             key = signature(kernel, lengths=not is_flat(kernel))
@@ -89,21 +96,3 @@ class _Functions:
     def _name(self, key: Hashable) -> tuple[str, bool]:
         new = key not in self._names
         return self._names.setdefault(key, f"k{len(self._names)}"), new
-
-
-def _segment(module: Module, name: str, kernels: Sequence[Kernel], planned: Layout, functions: _Functions) -> None:
-    calls = []
-    for kernel in kernels:
-        calls.append(functions.of(kernel))
-    f = module.function(name, [PTR, I64, I64])
-    table, thread, threads = f.arguments
-    bases: dict[int, Value] = {}
-    for function, taken, numbers in calls:
-        arguments = []
-        for buffer, element in taken:
-            slot, first = planned.slots[buffer]
-            if slot not in bases:
-                bases[slot] = f.load(PTR, table, slot)
-            arguments.append(f.offset(bases[slot], first + element * buffer.dtype.itemsize))
-        f.call(function, VOID, *arguments, *(f.index(n) for n in numbers), thread, threads)
-    f.ret()

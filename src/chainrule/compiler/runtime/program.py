@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..code.pool import pool
 from ..code.target import Library
 from ..memory import ALIGNMENT
 from ..schedule.kernels import HostKernel, View
@@ -32,6 +33,7 @@ class Program:
         slots: slot and first byte of every buffer.
         shapes: shape and data type of what the slots of inputs, outputs and constants hold.
         arena: bytes of working memory for each caller.
+        threads: how many threads the work is cut up for; 1 where it is too little to share.
         is_atomic: a call is one native call.
     """
 
@@ -43,6 +45,7 @@ class Program:
         constants: Sequence[np.ndarray],
         counts: tuple[int, int],
         arena: int,
+        threads: int,
     ) -> None:
         self.library = library
         self.steps = list(steps)
@@ -50,6 +53,7 @@ class Program:
         self.constants = [np.ascontiguousarray(c).reshape(c.shape) for c in constants]
         self.inputs, self.outputs = counts
         self.arena = arena
+        self.threads = threads
         self.is_atomic = len(self.steps) <= 1 and not any(s.host for s in self.steps)
         self.functions = {s.segment: _SEGMENT(library[s.segment]) for s in self.steps if s.segment}
 
@@ -72,7 +76,10 @@ class BoundProgram:
         calls: list[Callable[[], None]] = []
         for step in program.steps:
             if step.host is None:
-                calls.append(_native(program.functions[step.segment], address))
+                if program.threads == 1:
+                    calls.append(_alone(program.functions[step.segment], address))
+                else:
+                    calls.append(_shared(program.library[step.segment], address, program.threads))
             else:
                 calls.append(_Host(self, step.host))
         self._calls = calls
@@ -104,9 +111,18 @@ class BoundProgram:
         )
 
 
-def _native(function: Any, table: int) -> Callable[[], None]:
+def _alone(function: Any, table: int) -> Callable[[], None]:
     def call() -> None:
         function(table, 0, 1)
+
+    return call
+
+
+def _shared(function: int, table: int, threads: int) -> Callable[[], None]:
+    workers = pool()
+
+    def call() -> None:
+        workers.run(function, table, threads)
 
     return call
 

@@ -6,7 +6,9 @@ unless computing it again from what is in memory anyway costs no more than readi
 
 from __future__ import annotations
 
-from ..graph import Value
+from collections.abc import Sequence
+
+from ..graph import Op, Value
 from .access import is_movement
 from .groups import DEAR, Grouping, is_pointwise
 
@@ -20,6 +22,11 @@ _SMALL = 1 << 12  # elements that are stored without further thought
 def cost(name: str) -> int:
     """Roughly how many additions one element of a pointwise primitive takes."""
     return 100 if name in _RARE else DEAR.get(name, 1)
+
+
+def weight(ops: Sequence[Op]) -> int:
+    """The sum of the costs of a kernel's pointwise operations and reductions."""
+    return sum(cost(op.primitive.name) for op in ops if not is_movement(op)) + 1
 
 
 def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
