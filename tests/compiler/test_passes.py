@@ -12,6 +12,7 @@ from chainrule.compiler.passes import optimise
 from chainrule.compiler.passes.dead_code import remove_dead_code
 from chainrule.compiler.passes.sharing import share
 from chainrule.compiler.passes.simplify import simplify
+from chainrule.compiler.passes.sums import join_sums
 from chainrule.compiler.passes.transposes import sink_transposes
 from chainrule.core.primitive import table
 
@@ -194,6 +195,67 @@ def test_transposes_of_products():
     same(before, after, rng.normal(size=(2, 3, 4)).astype(F), rng.normal(size=(2, 4, 5)).astype(F), exact=False)
 
 
+def strip(n: int, start: int, stop: int):
+    return {"pattern": (("s", 0, 2, 1), ("s", start, stop, 1)), "shape": (2, n)}
+
+
+def test_parts_that_were_sliced_are_put_side_by_side():
+    w = Writer((2, 3), (2, 3), (2, 3))
+    x, y, z = w.inputs
+    total = w.add(w.index_add(z, **strip(12, 9, 12)), w.index_add(x, **strip(12, 0, 3)))
+    before = w.graph(w.add(w.index_add(y, **strip(12, 3, 6)), total))
+    after = optimise(before)
+    assert [op.primitive.name for op in after.ops] == ["broadcast_to", "concat"]
+    rng = np.random.default_rng(0)
+    same(before, after, *(rng.normal(size=(2, 3)).astype(F) for _ in range(3)))
+
+
+def test_parts_that_overlap_are_added():
+    w = Writer((2, 3), (2, 3))
+    x, y = w.inputs
+    before = w.graph(w.add(w.index_add(x, **strip(5, 0, 3)), w.index_add(y, **strip(5, 2, 5))))
+    assert [op.primitive.name for op in optimise(before).ops] == ["index_add", "index_add", "add"]
+
+
+def test_rows_that_were_taken_one_by_one_are_put_one_above_the_other():
+    w = Writer((3,), (3,), (2, 3))
+    x, y, z = w.inputs
+    rows = [w.index_add(v, pattern=(("i", i), ("s", 0, 3, 1)), shape=(2, 3)) for i, v in enumerate((x, y))]
+    before = w.graph(w.add(w.add(rows[1], z), rows[0]))
+    after = optimise(before)
+    assert [op.primitive.name for op in after.ops] == ["reshape", "reshape", "concat", "add"]
+    rng = np.random.default_rng(0)
+    same(before, after, *(rng.normal(size=v.shape).astype(F) for v in w.inputs))
+
+
+@pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True), (True, True)])
+def test_products_that_are_summed_are_one_product(flags):
+    shapes = ((3, 2) if flags[0] else (2, 3), (5, 3) if flags[1] else (3, 5))
+    w = Writer(*shapes * 4)
+    params = dict(zip(("transpose_a", "transpose_b"), flags, strict=True))
+    products = [w.matmul(*w.inputs[2 * i : 2 * i + 2], **params) for i in range(4)]
+    before = w.graph(w.add(w.add(products[0], products[1]), w.add(products[2], products[3])))
+    after = optimise(before)
+    assert [op.primitive.name for op in after.ops] == ["concat", "concat", "matmul"]
+    rng = np.random.default_rng(0)
+    same(before, after, *(rng.normal(size=v.shape).astype(F) for v in w.inputs), exact=False)
+
+
+def test_slices_of_slices_and_slices_side_by_side():
+    w = Writer((2, 9))
+    (x,) = w.inputs
+    cut = [w.index(x, pattern=(("s", 0, 2, 1), ("s", i, i + 3, 1))) for i in (0, 3, 6)]
+    inner = w.index(cut[1], pattern=(("s", 1, 2, 1), ("s", 1, 3, 1)))
+    before = w.graph(w.concat(*cut, axis=1), w.concat(cut[1], cut[2], axis=1), inner)
+    after = optimise(before)
+    assert after.outputs[0] is x
+    assert written(after)[:-1] == [
+        "%1 float32[1, 2] = index(%0, pattern=(('s', 1, 2, 1), ('s', 4, 6, 1)))",
+        "%2 float32[2, 6] = index(%0, pattern=(('s', 0, 2, 1), ('s', 3, 9, 1)))",
+    ]
+    same(before, after, np.arange(18, dtype=F).reshape(2, 9))
+
+
 def test_dead_code_keeps_inputs_and_the_order_of_outputs():
     w = Writer((3,), (3,))
     x, _y = w.inputs
@@ -259,7 +321,15 @@ def graphs(draw):
 
 @st.composite
 def moves(draw, w, x):
-    kind = draw(st.sampled_from(["reshape", "permute", "broadcast", "flip", "astype"]))
+    kind = draw(st.sampled_from(["reshape", "permute", "broadcast", "flip", "astype", "slice", "place"]))
+    if kind == "slice":
+        starts = [draw(st.integers(0, n - 1)) for n in x.shape]
+        bounds = [(a, draw(st.integers(a + 1, n))) for a, n in zip(starts, x.shape, strict=True)]
+        return w.index(x, pattern=tuple(("s", a, b, 1) for a, b in bounds))
+    if kind == "place":
+        starts = [draw(st.integers(0, 2)) for _ in x.shape]
+        pattern = tuple(("s", a, a + n, 1) for a, n in zip(starts, x.shape, strict=True))
+        return w.index_add(x, pattern=pattern, shape=tuple(n + 2 for n in x.shape))
     if kind == "permute":
         return w.permute_dims(x, axes=tuple(draw(st.permutations(range(x.ndim)))))
     if kind == "flip":
@@ -275,7 +345,7 @@ def moves(draw, w, x):
 
 @settings(max_examples=150, deadline=None)
 @given(graphs(), st.integers(0, 2**32 - 1))
-@pytest.mark.parametrize("run", [simplify, share, sink_transposes, remove_dead_code, optimise])
+@pytest.mark.parametrize("run", [simplify, share, sink_transposes, join_sums, remove_dead_code, optimise])
 def test_random_graphs_compute_the_same(run, graph, seed):
     rng = np.random.default_rng(seed)
     arrays = [rng.normal(size=v.shape).astype(F) for v in graph.inputs]

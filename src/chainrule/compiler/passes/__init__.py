@@ -4,12 +4,13 @@ from ..graph import Graph
 from .dead_code import remove_dead_code
 from .sharing import share
 from .simplify import simplify
+from .sums import join_sums
 from .transposes import sink_transposes
 
 
 def optimise(graph: Graph) -> Graph:
     """All passes, in order. The given graph stays as it is."""
-    graph = remove_dead_code(graph)
+    graph = join_sums(remove_dead_code(graph))
     for _ in range(2):  # what one pass leaves, another one can use
         graph = remove_dead_code(share(sink_transposes(simplify(graph))))
     return graph

@@ -270,6 +270,57 @@ def _broadcast(s: _Simplifying, op: Op, inputs: tuple[Value, ...]) -> Value | No
     return None
 
 
+def _index(s: _Simplifying, op: Op, inputs: tuple[Value, ...]) -> Value | None:
+    """A slice of a slice is one."""
+    x = inputs[0]
+    if x.op is None or x.op.primitive.name != "index" or len(x.op.inputs) != 1 or len(inputs) != 1:
+        return None
+    outer, inner = op.params["pattern"], x.op.params["pattern"]
+    entries = [e for e in inner if e[0] == "s"]
+    if any(e[0] != "s" or e[3] != 1 or e[1] >= e[2] for e in outer) or any(e[0] == "n" for e in inner):
+        return None
+    if any(e[3] != 1 for e in entries):
+        return None
+    moved = iter(("s", e[1] + o[1], e[1] + o[2], 1) for e, o in zip(entries, outer, strict=True))
+    pattern = tuple(next(moved) if e[0] == "s" else e for e in inner)
+    return s.emit(table["index"], x.op.inputs[0], pattern=pattern)
+
+
+def _concat(s: _Simplifying, op: Op, inputs: tuple[Value, ...]) -> Value | None:
+    """One part alone; neighbouring slices of one array side by side."""
+    if len(inputs) == 1:
+        return inputs[0]
+    axis = op.params["axis"]
+    merged: list[Value] = []
+    for value in inputs:
+        before = merged[-1] if merged else None
+        joined = None if before is None else _next_to(s, before, value, axis)
+        if joined is None:
+            merged.append(value)
+        else:
+            merged[-1] = joined
+    if len(merged) == len(inputs) or any(v.dtype != op.output.dtype for v in merged):
+        return None
+    return merged[0] if len(merged) == 1 else s.emit(table["concat"], *merged, axis=axis)
+
+
+def _next_to(s: _Simplifying, a: Value, b: Value, axis: int) -> Value | None:
+    """Two slices of one array that touch along an axis, as one."""
+    if a.op is None or b.op is None or a.op.primitive.name != "index" or b.op.primitive.name != "index":
+        return None
+    p, q = a.op.params["pattern"], b.op.params["pattern"]
+    if a.op.inputs[0] is not b.op.inputs[0] or len(a.op.inputs) != 1 or len(b.op.inputs) != 1:
+        return None
+    if len(p) != a.ndim or any(e[0] != "s" or e[3] != 1 for e in (*p, *q)):
+        return None
+    if any(e != f for d, (e, f) in enumerate(zip(p, q, strict=True)) if d != axis) or p[axis][2] != q[axis][1]:
+        return None
+    source = a.op.inputs[0]
+    pattern = (*p[:axis], ("s", p[axis][1], q[axis][2], 1), *p[axis + 1 :])
+    whole = tuple(("s", 0, n, 1) for n in source.shape)
+    return source if pattern == whole else s.emit(table["index"], source, pattern=pattern)
+
+
 def _flip(s: _Simplifying, op: Op, inputs: tuple[Value, ...]) -> Value | None:
     (x,) = inputs
     if x.op is not None and x.op.primitive.name == "flip" and set(x.op.params["axis"]) == set(op.params["axis"]):
@@ -341,7 +392,8 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "permute_dims": (_unmoved, _permute),
     "broadcast_to": (_unmoved, _broadcast),
     "flip": (_unmoved, _flip),
-    "index": (_unmoved,),
+    "index": (_unmoved, _index),
+    "concat": (_concat,),
     "pad": (_unmoved,),
     "sum": (_reduced_ones, _sum_of_copies),
     "prod": (_reduced_ones,),
