@@ -18,13 +18,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from ..schedule.kernels import Store
-from .expression import Affine, Call, Const, Expression, Load, Outside, Position, nodes
-from .ir import I1, I8, I64, PTR, VOID, Function, Module, Value, type_of, vector
+from .elements import Elements, pointers
+from .expression import Affine, Call, Load, Outside, Position, nodes
+from .ir import I1, I64, PTR, VOID, Function, Module, Value, type_of, vector
 from .packing import Packing, emit_packing
-from .pointwise import emit_call, register_type
 from .target import Target
 from .tile import Micro, choose, emit_micro, row_offsets
 
@@ -74,12 +72,7 @@ class Gemm:
 
     def buffers(self) -> list[tuple[Any, int]]:
         """Buffers with offsets (in elements) whose addresses the function takes."""
-        expressions = [s.expression for s in (*self.stores, *self.sums)]
-        loads = [n for n in nodes(*expressions) if isinstance(n, Load)]
-        found = [(o.buffer, o.index.offset) for o in (self.a, self.b)]
-        found += [(n.buffer, n.index.offset) for n in loads]
-        found += [(s.buffer, s.index.offset) for s in (*self.stores, *self.sums)]
-        return list(dict.fromkeys(found))
+        return pointers([(o.buffer, o.index.offset) for o in (self.a, self.b)], [*self.stores, *self.sums])
 
 
 class Plan:
@@ -375,14 +368,7 @@ class _GemmCode:
             body(last if count == 1 else size)
             return
 
-        def run(n: int) -> Callable[[], list[Value]]:
-            def inner() -> list[Value]:
-                body(n)
-                return []
-
-            return inner
-
-        f.cond(f.compare("lt", position, count - 1), run(size), run(last))
+        f.either(f.compare("lt", position, count - 1), lambda: body(size), lambda: body(last))
 
     # Pieces of a block
 
@@ -542,16 +528,16 @@ class _Epilogue:
         self.f = f = module.function(name, [PTR] * (count + 1) + [I64] * (3 + len(axes)), internal=True)
         tile, first, stretches, length, *where = f.arguments[count:]
         self.start = dict(zip(axes, where, strict=True))
-        self.lanes = plan.shape.lanes
-        vectors = -(-columns // self.lanes)
+        lanes = plan.shape.lanes
+        vectors = -(-columns // lanes)
         expressions = [s.expression for s in (*self.gemm.stores, *self.gemm.sums)]
         written_out = sum(isinstance(n, Call) for n in nodes(*expressions)) <= _UNROLLED
         if written_out:
-            parts = [(v * self.lanes, f.mask(self.lanes, columns - v * self.lanes)) for v in range(vectors)]
+            parts = [(v * lanes, f.mask(lanes, columns - v * lanes)) for v in range(vectors)]
             self._rows(tile, first, stretches, length, parts)
         else:
-            with f.loop(0, columns, self.lanes) as loop:
-                mask = f.mask(self.lanes, columns - loop.index) if columns % self.lanes else None
+            with f.loop(0, columns, lanes) as loop:
+                mask = f.mask(lanes, columns - loop.index) if columns % lanes else None
                 self._rows(tile, first, stretches, length, [(loop.index, mask)])
         f.ret()
 
@@ -559,101 +545,34 @@ class _Epilogue:
         self, tile: Value, first: Value, stretches: Value, length: Value, parts: Sequence[tuple[Any, Value | None]]
     ) -> None:
         """All rows of a tile, for vectors of columns at the given distances from its first."""
-        f, plan = self.f, self.plan
-        zeros = [f.zero(vector(type_of(s.expression.dtype), self.lanes)) for s in self.gemm.sums for _ in parts]
+        f, plan, sums = self.f, self.plan, self.gemm.sums
+        column, lanes = self.gemm.columns[0], plan.shape.lanes
+        elements = Elements(f, self.arguments, column, lanes)
+        zeros = [f.zero(vector(type_of(s.expression.dtype), lanes)) for s in sums for _ in parts]
         with f.loop(0, stretches, carry=zeros) as outer:
             with f.loop(0, length, carry=outer.carried) as inner:
-                self.axis = dict(self.start)
+                elements.axis = dict(self.start)
                 tiled = [a for a, _ in plan.tiled]
-                self.axis[tiled[-1]] = self.axis[tiled[-1]] + inner.index
+                elements.axis[tiled[-1]] = self.start[tiled[-1]] + inner.index
                 if len(tiled) == 2:
-                    self.axis[tiled[0]] = self.axis[tiled[0]] + outer.index
+                    elements.axis[tiled[0]] = self.start[tiled[0]] + outer.index
                 row = outer.index * length + inner.index
                 totals = list(inner.carried)
                 for number, (distance, mask) in enumerate(parts):
-                    self.axis[self.gemm.columns[0]] = first + distance
-                    self.mask = mask
-                    value = f.load(vector(plan.type, self.lanes), tile, row * plan.shape.columns + distance)
+                    elements.axis[column] = first + distance
+                    elements.mask = mask
+                    value = f.load(vector(plan.type, lanes), tile, row * plan.shape.columns + distance)
                     memo: dict[int, Value] = {id(self.gemm.product): value}
                     for s in self.gemm.stores:
-                        self._store(s, self._evaluate(s.expression, memo))
-                    for which, s in enumerate(self.gemm.sums):
+                        elements.store(s, memo)
+                    for which, s in enumerate(sums):
                         place = which * len(parts) + number
-                        totals[place] = totals[place] + self._wide(self._evaluate(s.expression, memo))
+                        totals[place] = totals[place] + elements.wide(elements.evaluate(s.expression, memo))
                 inner.carry(*totals)
             outer.carry(*inner.results)
-        for which, s in enumerate(self.gemm.sums):
+        for which, s in enumerate(sums):
             pointer = f.arguments[self.arguments[s.buffer, s.index.offset]]
             for number, (distance, mask) in enumerate(parts):
                 total = outer.results[which * len(parts) + number]
                 before = f.load_masked(total.type, pointer, mask, first + distance)
                 f.store_masked(before + total, pointer, mask, first + distance)
-
-    def _evaluate(self, expression: Expression, memo: dict[int, Value]) -> Value:
-        f = self.f
-        for node in nodes(expression) if id(expression) not in memo else ():
-            if id(node) in memo:
-                continue
-            if isinstance(node, Const):
-                memo[id(node)] = f.constant(register_type(node.dtype), node.value)
-            elif isinstance(node, Call):
-                memo[id(node)] = emit_call(f, node, [memo[id(o)] for o in node.operands])
-            elif isinstance(node, Load):
-                memo[id(node)] = self._load(node)
-            elif isinstance(node, Position):
-                memo[id(node)] = self._position(node.index)
-            else:
-                raise AssertionError(f"{node} is not known in an epilogue")
-        return memo[id(expression)]
-
-    def _wide(self, value: Value) -> Value:
-        return value if value.type.lanes else self.f.broadcast(value, self.lanes)
-
-    def _at(self, index: Affine) -> tuple[Value, int]:
-        """The address of the first lane, and the step from lane to lane."""
-        total: Value = self.f.index(0)
-        for axis, c in index.terms:
-            if axis in self.axis:
-                total = total + self.axis[axis] * c
-        return total, index.coefficient(self.gemm.columns[0])
-
-    def _position(self, index: Affine) -> Value:
-        total, step = self._at(index)
-        total = total + index.offset
-        return self.f.binary("add", self.f.lanes(I64, [step * i for i in range(self.lanes)]), total) if step else total
-
-    def _load(self, node: Load) -> Value:
-        f = self.f
-        pointer = f.arguments[self.arguments[node.buffer, node.index.offset]]
-        memory = type_of(node.dtype)
-        total, step = self._at(node.index)
-        if not step:
-            value = f.load(memory, pointer, total)
-        elif step == 1:
-            value = f.load_masked(vector(memory, self.lanes), pointer, self.mask, total)
-        else:
-            index = f.binary("add", f.lanes(I64, [step * i for i in range(self.lanes)]), total)
-            value = f.gather(vector(memory, self.lanes), pointer, index, self.mask)
-        return f.compare("ne", value, 0) if node.dtype == np.dtype(bool) else value
-
-    def _store(self, s: Store, value: Value) -> None:
-        f = self.f
-        pointer = f.arguments[self.arguments[s.buffer, s.index.offset]]
-        value = self._wide(value)
-        if value.type.scalar is I1:
-            value = f.cast("zext", value, vector(I8, self.lanes))
-        total, step = self._at(s.index)
-        if step == 1:
-            f.store_masked(value, pointer, self.mask, total)
-            return
-        index = f.binary("add", f.lanes(I64, [step * i for i in range(self.lanes)]), total)
-        f.scatter(value, pointer, index, self.mask)
-
-
-def can_fuse(expression: Expression) -> bool:
-    """Whether an expression may stand in a product's epilogue: its addresses are affine and always valid."""
-    return all(
-        not n.index.dynamic and getattr(n, "guard", None) is None
-        for n in nodes(expression)
-        if isinstance(n, Load | Position)
-    )

@@ -688,6 +688,18 @@ class Function:
         self.jump(done)
         self.start_block(done)
 
+    def either(self, condition: Value, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+        """Runs one of two bodies."""
+
+        def empty(body: Callable[[], None]) -> Callable[[], Sequence[Value]]:
+            def run() -> Sequence[Value]:
+                body()
+                return ()
+
+            return run
+
+        self.cond(condition, empty(then), empty(otherwise))
+
     def cond(
         self,
         condition: Value,

@@ -95,6 +95,7 @@ class Micro:
         out: of each row's first element in the result.
         masked: whether only `rest` columns of the last vector may be touched in the result, and in B.
         b_masked: the same in B; a packed panel has all columns of its vectors.
+        taps: a further, innermost reduced axis: offsets in B, and steps of `tap_step` in A; none: no such axis.
     """
 
     type: Type
@@ -106,6 +107,8 @@ class Micro:
     out: tuple[int, ...]
     masked: bool
     b_masked: bool
+    taps: tuple[int, ...] = ()
+    tap_step: int = 0
 
 
 def emit_micro(module: Module, name: str, micro: Micro) -> Function:
@@ -128,14 +131,26 @@ def emit_micro(module: Module, name: str, micro: Micro) -> Function:
 
     totals = f.cond(add, load_out, lambda: [f.zero(wide)] * len(places))
 
+    table = module.table(f"{name}_taps", I64, micro.taps) if len(micro.taps) > 1 else None
+
+    def multiply(a_at: Value, b_at: Value, totals: list[Value]) -> list[Value]:
+        columns = [f.load_masked(wide, b_at, b_masks[v], v * micro.lanes) for v in range(vectors)]
+        result = []
+        for r in range(rows):
+            x = f.broadcast(f.load(micro.type, a_at, micro.offsets[r]), micro.lanes)
+            result += [f.fma(x, columns[v], totals[r * vectors + v]) for v in range(vectors)]
+        return result
+
     def nest(level: int, a_at: Value, b_at: Value, totals: list[Value]) -> list[Value]:
         if level == len(micro.reduced):
-            columns = [f.load_masked(wide, b_at, b_masks[v], v * micro.lanes) for v in range(vectors)]
-            result = []
-            for r in range(rows):
-                x = f.broadcast(f.load(micro.type, a_at, micro.offsets[r]), micro.lanes)
-                result += [f.fma(x, columns[v], totals[r * vectors + v]) for v in range(vectors)]
-            return result
+            if table is None:
+                return multiply(a_at, f.element(b_at, micro.taps[0] if micro.taps else 0, micro.type), totals)
+            with f.loop(0, len(micro.taps), carry=[a_at, *totals]) as loop:
+                here, *sums = loop.carried
+                tap = f.load(I64, f.address_of(table), loop.index)
+                sums = multiply(here, f.element(b_at, tap, micro.type), sums)
+                loop.carry(f.element(here, micro.tap_step, micro.type), *sums)
+            return loop.results[1:]
         n, a_step, b_step = micro.reduced[level]
         stop = length if n == 0 else n
         with f.loop(0, stop, carry=[a_at, b_at, *totals]) as loop:

@@ -1,0 +1,600 @@
+"""Convolutions as loops around the micro-kernel, without im2col.
+
+Rows of a tile are output channels, its vectors run over pixels. A unit of work is a few images of one
+group: it copies their channels into a `Padded` layout, in which every tap of the kernel is a constant distance,
+and sums over channels and taps. The cotangent of the images is the same sum with other taps: those
+that reach a pixel. Where the convolution moves in steps these differ from pixel to pixel, and pixels
+of the same taps make a `Part`. The cotangent of the weights sums over pixels instead: rows of its tiles are
+channels and taps, vectors run over output channels.
+
+Images are in the order (image, channel, row, column) on both sides; nothing else knows another one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..schedule.kernels import Store
+from .elements import Elements, pointers
+from .expression import Outside
+from .image import Pair, emit_copy, emit_zeros, padded
+from .ir import I1, I64, PTR, VOID, Function, Module, Type, Value, type_of, vector
+from .packing import Packing, emit_packing
+from .target import Target
+from .tile import Micro, choose, emit_micro
+
+IMAGE, CHANNEL, ROW, COLUMN = range(4)  # axes of results that are images
+OUTPUT, INPUT, TAP_ROW, TAP_COLUMN = range(4)  # axes of results that are weights
+
+_SPLIT_FLOPS = 400_000
+_PIXELS = 256  # that a unit has at least, if there are so many
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """An operand: (image, group, channel of the group, row, column), addressed from `offset` by `strides`."""
+
+    buffer: Any
+    offset: int
+    strides: tuple[int, int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """What a weight is multiplied with: its position in the source as the first output sees it."""
+
+    position: Pair
+    weight: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Outputs of the same taps: rows start[0], start[0] + apart[0], … of the result, and columns likewise."""
+
+    taps: tuple[Tap, ...]
+    start: Pair
+    apart: Pair
+    size: Pair
+
+
+@dataclass(eq=False)
+class Convolution:
+    """For every image, output channel and pixel the sum over a group's channels and a part's taps.
+
+    Attributes:
+        images, groups, outputs, channels: how many; the last two in a group.
+        source, size: what is convolved, its height and width.
+        weights: buffer, offset, and strides of group, output and channel; a tap adds its `weight`.
+        step: rows and columns of the source from one output of a part to the next.
+        parts: which together are all outputs.
+        product, stores: as in a `Gemm`; the axes are IMAGE, CHANNEL, ROW and COLUMN of the result.
+    """
+
+    images: int
+    groups: int
+    outputs: int
+    channels: int
+    source: Images
+    size: Pair
+    weights: tuple[Any, int, tuple[int, int, int]]
+    step: Pair
+    parts: tuple[Part, ...]
+    product: Outside
+    stores: list[Store]
+
+    @property
+    def flops(self) -> int:
+        each = sum(len(p.taps) * math.prod(p.size) for p in self.parts)
+        return 2 * self.images * self.groups * self.outputs * self.channels * each
+
+    def buffers(self) -> list[tuple[Any, int]]:
+        """Buffers with offsets (in elements) whose addresses the function takes."""
+        operands = [(self.source.buffer, self.source.offset), (self.weights[0], self.weights[1])]
+        return pointers(operands, self.stores)
+
+
+def _grid(kernel: Pair) -> list[tuple[int, int, int]]:
+    return [(i, j, i * kernel[1] + j) for i in range(kernel[0]) for j in range(kernel[1])]
+
+
+def forward(
+    x: Any, w: Any, x_shape: Sequence[int], w_shape: Sequence[int], out: Pair, *,
+    stride: Pair, padding: Sequence[Pair], dilation: Pair, groups: int, product: Outside, stores: list[Store],
+) -> Convolution:  # fmt: skip
+    """y[n, o, p] = Σ x[n, c, p · stride + k · dilation - before] w[o, c, k] of contiguous arrays (n, c, h, w) and
+    (o, c, i, j)."""
+    n, c, height, width = x_shape
+    kernel = (w_shape[2], w_shape[3])
+    (top, _), (left, _) = padding
+    taps = tuple(Tap((i * dilation[0] - top, j * dilation[1] - left), at) for i, j, at in _grid(kernel))
+    outputs, channels, size = w_shape[0] // groups, c // groups, kernel[0] * kernel[1]
+    return Convolution(
+        n, groups, outputs, channels, _images(x, channels, c, (height, width)), (height, width),
+        (w, 0, (outputs * channels * size, channels * size, size)), stride,
+        (Part(taps, (0, 0), (1, 1), out),), product, stores,
+    )  # fmt: skip
+
+
+def backward(
+    g: Any, w: Any, g_shape: Sequence[int], w_shape: Sequence[int], out: Pair, *,
+    stride: Pair, padding: Sequence[Pair], dilation: Pair, groups: int, product: Outside, stores: list[Store],
+) -> Convolution:  # fmt: skip
+    """x[n, c, p · stride + k · dilation - before] = Σ g[n, o, p] w[o, c, k]: the transpose of `forward` in x."""
+    n, o, height, width = g_shape
+    kernel = (w_shape[2], w_shape[3])
+    before = (padding[0][0], padding[1][0])
+    outputs, channels, size = o // groups, w_shape[1], kernel[0] * kernel[1]
+    parts = []
+    for start in ((y, x) for y in range(stride[0]) for x in range(stride[1])):
+        count = tuple(-(-(out[d] - start[d]) // stride[d]) for d in (0, 1))
+        if min(count) < 1:
+            continue
+        taps = []
+        for i, j, at in _grid(kernel):
+            far = [start[d] + before[d] - (i, j)[d] * dilation[d] for d in (0, 1)]
+            if far[0] % stride[0] == 0 and far[1] % stride[1] == 0:
+                taps.append(Tap((far[0] // stride[0], far[1] // stride[1]), at))
+        parts.append(Part(tuple(taps), start, stride, (count[0], count[1])))
+    return Convolution(
+        n, groups, channels, outputs, _images(g, outputs, o, (height, width)), (height, width),
+        (w, 0, (outputs * channels * size, size, channels * size)), (1, 1), tuple(parts), product, stores,
+    )  # fmt: skip
+
+
+def _images(buffer: Any, per_group: int, channels: int, size: Pair) -> Images:
+    plane = size[0] * size[1]
+    return Images(buffer, 0, (channels * plane, per_group * plane, plane, size[1], 1))
+
+
+class ConvolutionPlan:
+    """How a convolution is cut up: what `emit_convolution` writes out.
+
+    Attributes:
+        scratch: bytes of working memory for each thread.
+        single: whether one thread does all of it.
+    """
+
+    def __init__(self, conv: Convolution, target: Target, threads: int) -> None:
+        self.conv, self.target = conv, target
+        self.type: Type = type_of(conv.product.dtype)
+        self.single = conv.flops < _SPLIT_FLOPS
+        threads = 1 if self.single else threads
+        taps = [t.position for p in conv.parts for t in p.taps] or [(0, 0)]
+        outputs = max(p.size[0] for p in conv.parts), max(p.size[1] for p in conv.parts)
+        one = padded(conv.size, conv.step, outputs, taps, conv.channels, 1, 0)
+        self.together = _together(conv.images, one.plane, threads)
+        columns = (self.together - 1) * one.plane + (outputs[0] - 1) * one.pitch + outputs[1]
+        self.shape = choose([conv.outputs], columns, self.type, target)
+        self.layout = padded(conv.size, conv.step, outputs, taps, conv.channels, self.together, self.shape.columns)
+        self.blocks = -(-conv.outputs // self.shape.rows)
+        self.last_rows = conv.outputs - (self.blocks - 1) * self.shape.rows
+        self.panels = -(-columns // self.shape.columns)
+        self.width = self.panels * self.shape.columns
+        self.columns = columns
+        self.image_blocks = conv.images // self.together
+        shared = conv.groups * self.image_blocks
+        self.row_chunks = 1 if shared % threads == 0 or shared >= 8 * threads else min(threads, self.blocks)
+        self.units = shared * self.row_chunks
+        # Weights of a chunk of rows, for all parts: tile by tile (channel, tap, row).
+        self.depths = [conv.channels * max(len(p.taps), 1) for p in conv.parts]
+        size = self.type.nbytes
+        chunk = -(-self.blocks // self.row_chunks)
+        self.weight_starts = [sum(self.depths[:i]) * self.shape.rows * chunk for i in range(len(self.depths))]
+        self.weight_bytes = _lines(sum(self.depths) * self.shape.rows * chunk * size)
+        self.image_bytes = _lines((self.layout.elements + 64) * size)
+        self.result_bytes = _lines(chunk * self.shape.rows * self.width * size)
+        self.scratch = self.weight_bytes + self.image_bytes + self.result_bytes
+
+
+def _together(images: int, plane: int, threads: int) -> int:
+    """How many images a unit has: enough pixels for whole tiles, and equal shares for the threads."""
+    wanted = max(1, _PIXELS // plane)
+    fits = [n for n in range(1, images + 1) if images % n == 0 and n <= wanted]
+    fair = [n for n in fits if images // n % threads == 0]
+    return (fair or fits)[-1]
+
+
+def _lines(nbytes: int) -> int:
+    return -(-nbytes // 64) * 64
+
+
+def emit_convolution(
+    module: Module, name: str, plan: ConvolutionPlan, arguments: dict[tuple[Any, int], int]
+) -> Function:
+    """The function `name(addresses…, scratch, thread, threads)`, as `emit_gemm` makes it."""
+    return _ConvolutionCode(module, name, plan, arguments).f
+
+
+class _Code:
+    """What both kinds of convolution need: the function, a thread's memory and share, helpers by their description."""
+
+    def __init__(self, module: Module, name: str, arguments: dict[tuple[Any, int], int], scratch: int) -> None:
+        self.module, self.name, self.arguments = module, name, arguments
+        self.count = max(arguments.values()) + 1
+        self.f = f = module.function(name, [PTR] * (self.count + 1) + [I64, I64], internal=True)
+        room, self.thread, self.threads = f.arguments[self.count :]
+        self.room = f.offset(room, self.thread * scratch)
+        self._helpers: dict[Any, str] = {}
+
+    def share(self, units: int, single: bool) -> tuple[Value, Value]:
+        f = self.f
+        if single:
+            return f.select(f.equal(self.thread, 0), f.index(0), f.index(units)), f.index(units)
+        return self.thread * units // self.threads, (self.thread + 1) * units // self.threads
+
+    def address(self, buffer: Any, offset: int) -> Value:
+        return self.f.arguments[self.arguments[buffer, offset]]
+
+    def micro(self, micro: Micro) -> str:
+        if micro not in self._helpers:
+            self._helpers[micro] = f"{self.name}_tile{len(self._helpers)}"
+            emit_micro(self.module, self._helpers[micro], micro)
+        return self._helpers[micro]
+
+    def packer(self, packing: Packing, target: Target) -> str:
+        if packing not in self._helpers:
+            self._helpers[packing] = f"{self.name}_pack{len(self._helpers)}"
+            emit_packing(self.module, self._helpers[packing], packing, target)
+        return self._helpers[packing]
+
+
+class _ConvolutionCode(_Code):
+    def __init__(self, module: Module, name: str, plan: ConvolutionPlan, arguments: dict[tuple[Any, int], int]) -> None:
+        super().__init__(module, name, arguments, plan.scratch)
+        self.plan, self.conv = plan, plan.conv
+        f = self.f
+        self.weights = self.room
+        self.images = f.offset(self.room, plan.weight_bytes)
+        self.results = f.offset(self.images, plan.image_bytes)
+        lanes = plan.shape.lanes
+        low, high = self.share(plan.units, plan.single)
+        with f.when(low < high):
+            emit_zeros(f, plan.type, lanes, self.images, plan.layout.elements)
+        with f.loop(low, high) as loop:
+            unit = loop.index
+            block = unit % plan.image_blocks
+            chunk = unit // plan.image_blocks % plan.row_chunks
+            group = unit // (plan.image_blocks * plan.row_chunks)
+            first, last = chunk * plan.blocks // plan.row_chunks, (chunk + 1) * plan.blocks // plan.row_chunks
+            with f.when(f.equal(unit, low) | f.equal(block, 0)):
+                self._pack_weights(group, first, last)
+            source = self.conv.source
+            image, by_group, *strides = source.strides
+            start = block * (plan.together * image) + group * by_group
+            at = f.element(self.address(source.buffer, source.offset), start, plan.type)
+            emit_copy(f, plan.layout, plan.type, lanes, at, (image, *strides), self.images)  # type: ignore[arg-type]
+            for number in range(len(self.conv.parts)):
+                self._part(number, block, group, first, last)
+        f.ret()
+
+    def _rows(self, block: Value, body: Callable[[int], None]) -> None:
+        """The body for the number of rows that a block of rows has."""
+        f, plan = self.f, self.plan
+        if plan.last_rows == plan.shape.rows or plan.blocks == 1:
+            body(plan.last_rows)
+            return
+
+        f.either(block < plan.blocks - 1, lambda: body(plan.shape.rows), lambda: body(plan.last_rows))
+
+    def _pack_weights(self, group: Value, first: Value, last: Value) -> None:
+        f, plan, conv = self.f, self.plan, self.conv
+        buffer, offset, (by_group, by_output, by_channel) = conv.weights
+        for number, part in enumerate(conv.parts):
+            if not part.taps:
+                continue
+            table = self.module.table(f"{self.name}_weights{number}", I64, [t.weight for t in part.taps])
+            with f.loop(first, last) as loop:
+                source = group * by_group + loop.index * (plan.shape.rows * by_output)
+                at = f.element(self.address(buffer, offset), source, plan.type)
+                to = (loop.index - first) * (plan.depths[number] * plan.shape.rows) + plan.weight_starts[number]
+                panel = f.element(self.weights, to, plan.type)
+
+                def block(rows: int) -> None:
+                    with f.loop(0, conv.channels) as channel, f.loop(0, len(part.taps)) as tap:  # noqa: B023
+                        weight = f.load(I64, f.address_of(table), tap.index)  # noqa: B023
+                        here = f.element(at, channel.index * by_channel + weight, plan.type)  # noqa: B023
+                        depth = channel.index * len(part.taps) + tap.index  # noqa: B023
+                        there = f.element(panel, depth * plan.shape.rows, plan.type)  # noqa: B023
+                        for row in range(rows):
+                            f.store(f.load(plan.type, here, row * by_output), there, row)
+
+                self._rows(loop.index, block)
+
+    def _part(self, number: int, block: Value, group: Value, first: Value, last: Value) -> None:
+        f, plan, conv = self.f, self.plan, self.conv
+        part = conv.parts[number]
+        rows, lanes = plan.shape.rows, plan.shape.lanes
+        taps = tuple(plan.layout.tap(t.position) for t in part.taps)
+        columns = (plan.together - 1) * plan.layout.plane + (part.size[0] - 1) * plan.layout.pitch + part.size[1]
+        panels = -(-columns // plan.shape.columns)
+        vectors = -(-(columns - (panels - 1) * plan.shape.columns) // lanes)
+        if not taps:
+            with f.loop(first, last) as loop:
+                start = (loop.index - first) * (rows * plan.width)
+                emit_zeros(f, plan.type, lanes, f.element(self.results, start, plan.type), rows * plan.width)
+        with f.loop(0, panels if taps else 0) as panel, f.loop(first, last) as loop:
+            to = (loop.index - first) * (rows * plan.width) + panel.index * plan.shape.columns
+            out = f.element(self.results, to, plan.type)
+            depth = (loop.index - first) * (plan.depths[number] * rows) + plan.weight_starts[number]
+            a_at = f.element(self.weights, depth, plan.type)
+            b_at = f.element(self.images, panel.index * plan.shape.columns, plan.type)
+
+            def tile(count: int, width: int) -> None:
+                micro = Micro(
+                    plan.type, tuple(range(count)), lanes, width, lanes,
+                    ((conv.channels, len(taps) * rows, plan.layout.channel),),
+                    tuple(r * plan.width for r in range(count)), False, False, taps, rows,
+                )  # fmt: skip
+                f.call(self.micro(micro), VOID, a_at, b_at, out, f.index(0), f.constant(I1, 0))
+
+            def by_width(count: int) -> None:
+                if vectors == plan.shape.vectors or panels == 1:
+                    tile(count, vectors)
+                    return
+                is_full = panel.index < panels - 1
+                f.either(is_full, lambda: tile(count, plan.shape.vectors), lambda: tile(count, vectors))
+
+            self._rows(loop.index, by_width)
+        self._epilogue(part, block, group, first, last)
+
+    def _epilogue(self, part: Part, block: Value, group: Value, first: Value, last: Value) -> None:
+        """Every row of pixels that was computed goes through the stores' expressions."""
+        f, plan, conv = self.f, self.plan, self.conv
+        lanes, width = plan.shape.lanes, part.size[1]
+        elements = Elements(f, self.arguments, COLUMN, lanes, part.apart[1])
+        start = first * plan.shape.rows
+        end = f.pairwise("smin", last * plan.shape.rows, conv.outputs)
+        with f.loop(start, end) as channel, f.loop(0, plan.together) as image, f.loop(0, part.size[0]) as row:
+            at = (channel.index - start) * plan.width + image.index * plan.layout.plane
+            at = at + row.index * plan.layout.pitch
+
+            def piece(column: Value, mask: Value | None) -> None:
+                elements.axis = {
+                    IMAGE: block * plan.together + image.index,
+                    CHANNEL: group * conv.outputs + channel.index,
+                    ROW: row.index * part.apart[0] + part.start[0],
+                    COLUMN: column * part.apart[1] + part.start[1],
+                }
+                elements.mask = mask
+                value = f.load(vector(plan.type, lanes), self.results, at + column)
+                memo = {id(conv.product): value}
+                for s in conv.stores:
+                    elements.store(s, memo)
+
+            whole = width // lanes * lanes
+            with f.loop(0, whole, lanes) as loop:
+                piece(loop.index, None)
+            if width % lanes:
+                piece(f.index(whole), f.mask(lanes, width - whole))
+
+
+@dataclass(eq=False)
+class WeightGradient:
+    """For every output channel, channel of its group and tap the sum over images and pixels of g · x.
+
+    Attributes:
+        x, size: the images, and their height and width. g, out: the cotangents of the outputs, likewise.
+        kernel: height and width; taps are in the order of its elements.
+        product, stores: as in a `Gemm`; the axes are OUTPUT, INPUT, TAP_ROW and TAP_COLUMN.
+    """
+
+    images: int
+    groups: int
+    outputs: int
+    channels: int
+    x: Images
+    size: Pair
+    g: Images
+    out: Pair
+    kernel: Pair
+    taps: tuple[Pair, ...]
+    step: Pair
+    product: Outside
+    stores: list[Store]
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.images * self.groups * self.outputs * self.channels * len(self.taps) * math.prod(self.out)
+
+    def buffers(self) -> list[tuple[Any, int]]:
+        """Buffers with offsets (in elements) whose addresses the function takes."""
+        return pointers([(self.x.buffer, self.x.offset), (self.g.buffer, self.g.offset)], self.stores)
+
+
+def weight_gradient(
+    x: Any, g: Any, x_shape: Sequence[int], g_shape: Sequence[int], kernel: Pair, *,
+    stride: Pair, padding: Sequence[Pair], dilation: Pair, groups: int, product: Outside, stores: list[Store],
+) -> WeightGradient:  # fmt: skip
+    """w[o, c, k] = Σ x[n, c, p · stride + k · dilation - before] g[n, o, p]: the transpose of `forward` in w."""
+    n, c, height, width = x_shape
+    outputs, channels, out = g_shape[1] // groups, c // groups, (g_shape[2], g_shape[3])
+    (top, _), (left, _) = padding
+    taps = tuple((i * dilation[0] - top, j * dilation[1] - left) for i, j, _ in _grid(kernel))
+    return WeightGradient(
+        n, groups, outputs, channels, _images(x, channels, c, (height, width)), (height, width),
+        _images(g, outputs, g_shape[1], out), out, kernel, taps, stride, product, stores,
+    )  # fmt: skip
+
+
+class WeightGradientPlan:
+    """How the gradient of a convolution's weights is cut up. `scratch` and `single` as in `ConvolutionPlan`."""
+
+    def __init__(self, conv: WeightGradient, target: Target, threads: int) -> None:
+        self.conv, self.target = conv, target
+        self.type: Type = type_of(conv.product.dtype)
+        self.single = conv.flops < _SPLIT_FLOPS
+        one = padded(conv.size, conv.step, conv.out, conv.taps, conv.channels, 1, 0)
+        self.together = _together(conv.images, one.plane, 1)
+        self.image_blocks = conv.images // self.together
+        self.layout = padded(conv.size, conv.step, conv.out, conv.taps, conv.channels, self.together, 0)
+        rows = len(conv.taps) * conv.channels
+        # With few channels the rows of a tile are channels of several taps.
+        self.mixed = conv.channels < 8
+        self.shape = choose([rows if self.mixed else conv.channels], conv.outputs, self.type, target)
+        self.blocks = -(-(rows if self.mixed else conv.channels) // self.shape.rows)
+        self.last_rows = (rows if self.mixed else conv.channels) - (self.blocks - 1) * self.shape.rows
+        self.tiles = self.blocks if self.mixed else self.blocks * len(conv.taps)
+        self.panels = -(-conv.outputs // self.shape.columns)
+        self.last_panel = conv.outputs - (self.panels - 1) * self.shape.columns
+        self.units = self.panels * self.tiles
+        self.depth = self.together * math.prod(conv.out)
+        size = self.type.nbytes
+        self.image_bytes = _lines((self.layout.elements + 64) * size)
+        self.panel_bytes = _lines((self.panels * self.depth * self.shape.columns + 64) * size)
+        # A call with fewer threads than planned for has larger shares.
+        self.result_bytes = _lines(self.units * self.shape.rows * self.shape.columns * size)
+        self.scratch = self.image_bytes + self.panel_bytes + self.result_bytes
+
+    def rows_of(self, tile: int) -> list[tuple[int, int]]:
+        """(tap, channel) of the rows of a tile whose rows are mixed."""
+        rows = [(t, c) for c in range(self.conv.channels) for t in range(len(self.conv.taps))]
+        return rows[tile * self.shape.rows : (tile + 1) * self.shape.rows]
+
+
+def emit_weight_gradient(
+    module: Module, name: str, plan: WeightGradientPlan, arguments: dict[tuple[Any, int], int]
+) -> Function:
+    """The function `name(addresses…, scratch, thread, threads)`, as `emit_gemm` makes it."""
+    return _WeightGradientCode(module, name, plan, arguments).f
+
+
+class _WeightGradientCode(_Code):
+    def __init__(
+        self, module: Module, name: str, plan: WeightGradientPlan, arguments: dict[tuple[Any, int], int]
+    ) -> None:
+        super().__init__(module, name, arguments, plan.scratch)
+        self.plan, self.conv = plan, plan.conv
+        f, conv = self.f, self.conv
+        self.images = self.room
+        self.panel_room = f.offset(self.room, plan.image_bytes)
+        self.results = f.offset(self.panel_room, plan.panel_bytes)
+        self.low, self.high = self.share(plan.units, plan.single)
+        positions = [plan.layout.tap(t) for t in conv.taps]
+        self.tap_table = module.table(f"{name}_taps", I64, positions)
+        with f.when(self.low < self.high):
+            emit_zeros(f, plan.type, plan.shape.lanes, self.images, plan.layout.elements)
+            with f.loop(0, conv.groups) as group:
+                with f.loop(0, plan.image_blocks) as block:
+                    self._copy(group.index, block.index)
+                    with f.loop(self.low, self.high) as unit:
+                        self._unit(unit.index, f.compare("ne", block.index, 0))
+                with f.loop(self.low, self.high) as unit:
+                    self._store(unit.index, group.index)
+        f.ret()
+
+    def _copy(self, group: Value, block: Value) -> None:
+        """A block of images, and the cotangents that belong to this thread's panels, turned."""
+        f, plan, conv = self.f, self.plan, self.conv
+        image, by_group, *strides = conv.x.strides
+        start = block * (plan.together * image) + group * by_group
+        at = f.element(self.address(conv.x.buffer, conv.x.offset), start, plan.type)
+        layout, lanes = plan.layout, plan.shape.lanes
+        emit_copy(f, layout, plan.type, lanes, at, (image, strides[0], strides[1], strides[2]), self.images)
+        image, by_group, channel, row, column = conv.g.strides
+        start = block * (plan.together * image) + group * by_group
+        at = f.element(self.address(conv.g.buffer, conv.g.offset), start, plan.type)
+        height, width = conv.out
+        reduced = ((height * width, column),) if row == width * column else ((height, row), (width, column))
+        with f.loop(self.low // plan.tiles, (self.high - 1) // plan.tiles + 1) as panel:
+
+            def pack(columns: int) -> None:
+                wide = -(-columns // lanes) * lanes
+                packing = Packing(plan.type, columns, wide, tuple(o * channel for o in range(columns)), reduced)
+                name = self.packer(packing, plan.target)
+                with f.loop(0, plan.together) as number:
+                    offset = panel.index * (plan.shape.columns * channel) + number.index * image
+                    to = panel.index * (plan.depth * plan.shape.columns)
+                    to = to + number.index * (height * width * wide)
+                    source, out = f.element(at, offset, plan.type), f.element(self.panel_room, to, plan.type)
+                    f.call(name, VOID, source, out, f.index(0))
+
+            self._panel(panel.index, pack)
+
+    def _panel(self, panel: Value, body: Callable[[int], None]) -> None:
+        """The body for the number of columns that a panel has."""
+        plan = self.plan
+        if plan.panels == 1 or plan.last_panel == plan.shape.columns:
+            body(plan.last_panel)
+        else:
+            self.f.either(panel < plan.panels - 1, lambda: body(plan.shape.columns), lambda: body(plan.last_panel))
+
+    def _place(self, unit: Value) -> Value:
+        size = self.plan.shape.rows * self.plan.shape.columns
+        return self.f.element(self.results, (unit - self.low) * size, self.plan.type)
+
+    def _unit(self, unit: Value, add: Value) -> None:
+        """One tile, for a block of images."""
+        f, plan, conv = self.f, self.plan, self.conv
+        shape, layout = plan.shape, plan.layout
+        panel, tile = unit // plan.tiles, unit % plan.tiles
+        out = self._place(unit)
+
+        def micro(columns: int, offsets: Sequence[int], a_at: Value) -> None:
+            vectors = -(-columns // shape.lanes)
+            wide = vectors * shape.lanes
+            height, width = conv.out
+            reduced = [
+                (plan.together, layout.plane, height * width * wide),
+                (height, layout.pitch, width * wide),
+                (width, 1, wide),
+            ]
+            wanted = Micro(
+                plan.type, tuple(offsets), shape.lanes, vectors, shape.lanes,
+                tuple(r for r in reduced if r[0] > 1) or ((1, 1, 1),),
+                tuple(r * shape.columns for r in range(len(offsets))), False, False,
+            )  # fmt: skip
+            b_at = f.element(self.panel_room, panel * (plan.depth * shape.columns), plan.type)
+            f.call(self.micro(wanted), VOID, a_at, b_at, out, f.index(0), add)
+
+        if plan.mixed:
+            for number in range(plan.tiles):
+                offsets = [layout.tap(conv.taps[t]) + c * layout.channel for t, c in plan.rows_of(number)]
+                with f.when(f.equal(tile, number)):
+                    self._panel(panel, lambda columns: micro(columns, offsets, self.images))  # noqa: B023
+            return
+        block = tile % plan.blocks
+        tap = f.load(I64, f.address_of(self.tap_table), tile // plan.blocks)
+        a_at = f.element(self.images, tap + block * (shape.rows * layout.channel), plan.type)
+
+        def rows(count: int) -> None:
+            offsets = [r * layout.channel for r in range(count)]
+            self._panel(panel, lambda columns: micro(columns, offsets, a_at))
+
+        if plan.last_rows == shape.rows or plan.blocks == 1:
+            rows(plan.last_rows)
+        else:
+            f.either(block < plan.blocks - 1, lambda: rows(shape.rows), lambda: rows(plan.last_rows))
+
+    def _store(self, unit: Value, group: Value) -> None:
+        """The results of a tile, vectors along the output channels."""
+        f, plan, conv = self.f, self.plan, self.conv
+        shape = plan.shape
+        panel, tile = unit // plan.tiles, unit % plan.tiles
+        at = self._place(unit)
+        if plan.mixed:
+            first = tile * shape.rows
+            count = f.pairwise("smin", len(conv.taps) * conv.channels - first, shape.rows)
+        else:
+            first = tile % plan.blocks * shape.rows
+            count = f.pairwise("smin", conv.channels - first, shape.rows)
+        columns = f.pairwise("smin", conv.outputs - panel * shape.columns, shape.columns)
+        elements = Elements(f, self.arguments, OUTPUT, shape.lanes)
+        with f.loop(0, count) as row, f.loop(0, columns, shape.lanes) as column:
+            if plan.mixed:
+                tap, channel = (first + row.index) % len(conv.taps), (first + row.index) // len(conv.taps)
+            else:
+                tap, channel = tile // plan.blocks, first + row.index
+            elements.axis = {
+                OUTPUT: group * conv.outputs + panel * shape.columns + column.index,
+                INPUT: channel,
+                TAP_ROW: tap // conv.kernel[1],
+                TAP_COLUMN: tap % conv.kernel[1],
+            }
+            elements.mask = f.mask(shape.lanes, columns - column.index)
+            value = f.load(vector(plan.type, shape.lanes), at, row.index * shape.columns + column.index)
+            memo = {id(conv.product): value}
+            for s in conv.stores:
+                elements.store(s, memo)

@@ -1,0 +1,43 @@
+"""Dense work of any kind: how it is cut up, and its function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .conv import (
+    Convolution,
+    ConvolutionPlan,
+    WeightGradient,
+    WeightGradientPlan,
+    emit_convolution,
+    emit_weight_gradient,
+)
+from .gemm import Gemm, Plan, emit_gemm
+from .ir import Function, Module
+from .target import Target
+
+Dense = Gemm | Convolution | WeightGradient
+DensePlan = Plan | ConvolutionPlan | WeightGradientPlan
+
+
+def plan_of(work: Dense, target: Target, threads: int) -> DensePlan:
+    """How work is cut up for so many threads: `scratch` bytes for each, and whether a `single` one does it."""
+    if isinstance(work, Gemm):
+        return Plan(work, target, threads)
+    if isinstance(work, Convolution):
+        return ConvolutionPlan(work, target, threads)
+    return WeightGradientPlan(work, target, threads)
+
+
+def emit_dense(module: Module, name: str, plan: DensePlan, arguments: dict[tuple[Any, int], int]) -> Function:
+    """The function `name(addresses…, scratch, thread, threads)` of planned work.
+
+    Args:
+        arguments: for each buffer and offset of the work's `buffers()` the position of its address.
+            `scratch` is memory for all threads, `plan.scratch` bytes each, at a multiple of 64.
+    """
+    if isinstance(plan, Plan):
+        return emit_gemm(module, name, plan, arguments)
+    if isinstance(plan, ConvolutionPlan):
+        return emit_convolution(module, name, plan, arguments)
+    return emit_weight_gradient(module, name, plan, arguments)

@@ -1,0 +1,158 @@
+"""Generated convolutions and their gradients against the primitives' NumPy values in double precision."""
+
+import ctypes
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chainrule.compiler.code import conv as dense
+from chainrule.compiler.code.expression import Affine, Call, Load, Outside
+from chainrule.compiler.code.ir import I64, PTR, VOID, Module, type_of
+from chainrule.compiler.code.target import assembly, can_run, load, object_code, target
+from chainrule.compiler.schedule.kernels import Store
+from chainrule.primitives.conv import conv, conv_transpose, conv_weight, output_size
+
+TARGETS = [name for name in ("native", "avx2", "generic") if can_run(target(name))]
+
+
+class Buffer:
+    """An array under an identity of its own."""
+
+    def __init__(self, array):
+        self.array = np.ascontiguousarray(array)
+
+    def index(self, offset=0):
+        return Affine(offset, enumerate(s // self.array.itemsize for s in self.array.strides))
+
+
+def module_of(work, wanted, threads):
+    gradient = isinstance(work, dense.WeightGradient)
+    plan = (dense.WeightGradientPlan if gradient else dense.ConvolutionPlan)(work, wanted, threads)
+    emit = dense.emit_weight_gradient if gradient else dense.emit_convolution
+    module, buffers = Module(), work.buffers()
+    emit(module, "work", plan, {b: i for i, b in enumerate(buffers)})
+    f = module.function("run", [PTR, I64, I64])
+    table, thread, count = f.arguments
+    places = [f.element(f.load(PTR, table, i), o, type_of(b.array.dtype)) for i, (b, o) in enumerate(buffers)]
+    f.call("work", VOID, *places, f.load(PTR, table, len(buffers)), thread, count)
+    f.ret()
+    return module, plan
+
+
+def run(work, name, threads):
+    module, plan = module_of(work, target(name), threads)
+    library = load(object_code(module, target(name)), ["run"])
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(library["run"])
+    room = np.full(plan.scratch * threads + 64, 255, np.uint8)
+    start = -(-room.ctypes.data // 64) * 64
+    buffers = work.buffers()
+    table = (ctypes.c_uint64 * (len(buffers) + 1))(*(b.array.ctypes.data for b, _ in buffers), start)
+    for thread in range(threads):
+        function(ctypes.addressof(table), thread, threads)
+    return plan
+
+
+def check(x_shape, w_shape, params, *, dtype="float32", name="native", threads=1, relu=False, ops="fbw"):
+    """Forward, the gradient of the images and that of the weights, each with plain or fused stores."""
+    rng = np.random.default_rng(0)
+    size, kernel = x_shape[2:], w_shape[2:]
+    out = output_size(size, kernel, params["stride"], params["padding"], params["dilation"])
+    x, w = (Buffer(rng.normal(size=s).astype(dtype)) for s in (x_shape, w_shape))
+    g = Buffer(rng.normal(size=(x_shape[0], w_shape[0], *out)).astype(dtype))
+    bias = Buffer(rng.normal(size=4096).astype(dtype))
+    exact = [b.array.astype(np.float64) for b in (x, w, g)]
+    sizes = [np.abs(e) for e in exact]
+    wanted = {
+        "f": (conv, (0, 1), params, g.array.shape),
+        "b": (conv_transpose, (2, 1), {**params, "size": size}, x_shape),
+        "w": (conv_weight, (0, 2), {**params, "kernel": kernel}, w_shape),
+    }
+    for op in ops:
+        primitive, operands, options, shape = wanted[op]
+        true = primitive.value(*(exact[i] for i in operands), **options)
+        scale = primitive.value(*(sizes[i] for i in operands), **options)
+        result = Buffer(np.full(shape, np.nan, dtype))
+        total = Outside("product", np.dtype(dtype))
+        expression = total
+        if relu:
+            added = Call("add", [total, Load(bias, Affine(0, [(1, 1)]), dtype)], total.dtype)
+            expression = Call("relu", [added], total.dtype)
+            shift = bias.array[: shape[1]].reshape(-1, 1, 1).astype(np.float64)
+            true, scale = np.maximum(true + shift, 0), scale + np.abs(shift)
+        made = {"product": total, "stores": [Store(result, result.index(), expression)]}
+        if op == "f":
+            work = dense.forward(x, w, x_shape, w_shape, out, **params, **made)
+        elif op == "b":
+            work = dense.backward(g, w, g.array.shape, w_shape, size, **params, **made)
+        else:
+            work = dense.weight_gradient(x, g, x_shape, g.array.shape, kernel, **params, **made)
+        run(work, name, threads)
+        bound = 4 * np.finfo(dtype).eps * np.sqrt(true.size and x_shape[0] * np.prod(kernel) * max(out)) * scale
+        error = np.abs(result.array.astype(np.float64) - true)
+        assert np.all(error <= bound + 1e-300), (op, float(np.nanmax(error)), int(np.isnan(error).sum()))
+
+
+def settings_of(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1):
+    return {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+
+
+SAME = settings_of(padding=((1, 1), (1, 1)))
+CASES = {
+    "three by three": ((2, 3, 10, 12), (16, 3, 3, 3), SAME),
+    "many channels": ((2, 20, 9, 9), (33, 20, 3, 3), SAME),
+    "one by one": ((3, 17, 8, 8), (20, 17, 1, 1), settings_of()),
+    "step of two": ((2, 5, 11, 12), (7, 5, 3, 3), settings_of((2, 2), ((1, 1), (1, 1)))),
+    "large step": ((2, 4, 20, 20), (8, 4, 8, 8), settings_of((4, 4))),
+    "step beyond the kernel": ((2, 4, 11, 10), (6, 4, 1, 2), settings_of((3, 3))),
+    "unequal": ((2, 6, 9, 13), (4, 6, 2, 5), settings_of((2, 1), ((0, 1), (3, 2)))),
+    "dilated": ((1, 4, 12, 15), (5, 4, 3, 3), settings_of((1, 2), ((2, 1), (0, 3)), (2, 3))),
+    "groups": ((2, 12, 7, 9), (8, 3, 3, 3), settings_of(padding=((1, 1), (1, 1)), groups=4)),
+    "depthwise": ((3, 10, 8, 10), (10, 1, 3, 3), settings_of((1, 2), ((1, 1), (1, 1)), groups=10)),
+    "one axis": ((4, 6, 1, 40), (9, 6, 1, 5), settings_of(padding=((0, 0), (2, 2)))),
+    "kernel as large as the image": ((5, 3, 6, 6), (4, 3, 6, 6), settings_of()),
+    "padding beyond the kernel": ((2, 3, 5, 4), (4, 3, 2, 2), settings_of(padding=((3, 3), (4, 2)))),
+    "single pixels": ((6, 9, 1, 1), (5, 9, 1, 1), settings_of()),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", TARGETS)
+def test_convolutions_and_their_gradients(case, name):
+    check(*CASES[case], name=name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bias_and_activation_in_the_epilogue(case):
+    check(*CASES[case], relu=True, ops="fb", threads=2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_large_convolutions_are_shared(dtype, threads):
+    check((6, 16, 20, 20), (40, 16, 3, 3), SAME, dtype=dtype, threads=threads)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_random_convolutions(data):
+    def pair(low, high):
+        return data.draw(st.tuples(st.integers(low, high), st.integers(low, high)))
+
+    groups, kernel, dilation = data.draw(st.sampled_from([1, 1, 2, 3])), pair(1, 4), pair(1, 2)
+    padding = (pair(0, 3), pair(0, 3))
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    size = tuple(max(1, r - sum(p) + data.draw(st.integers(0, 12))) for r, p in zip(reach, padding, strict=True))
+    channels, outputs = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 9))
+    params = settings_of(pair(1, 3), padding, dilation, groups)
+    x_shape = (data.draw(st.integers(1, 4)), channels * groups, *size)
+    check(x_shape, (outputs * groups, channels, *kernel), params, name=data.draw(st.sampled_from(TARGETS)), threads=2)
+
+
+def test_convolutions_assemble_for_another_architecture():
+    x, w, y = (Buffer(np.zeros(s, np.float32)) for s in ((2, 8, 8, 8), (8, 8, 3, 3), (2, 8, 8, 8)))
+    total = Outside("product", np.dtype(np.float32))
+    stores = [Store(y, y.index(), total)]
+    work = dense.forward(x, w, (2, 8, 8, 8), (8, 8, 3, 3), (8, 8), **SAME, product=total, stores=stores)
+    assert "fmla" in assembly(module_of(work, target("neon"), 2)[0], target("neon"))
