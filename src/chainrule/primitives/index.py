@@ -90,9 +90,20 @@ def _index_add_value(g: np.ndarray, *arrays: np.ndarray, pattern: Pattern, shape
     where = numpy_index(pattern, arrays)
     if _is_basic(pattern):
         out[where] = g
+    elif arrays[0].size and pattern == (("a", 0), *(("s", 0, n, 1) for n in shape[1:])):
+        _add_rows(out, arrays[0].reshape(-1), g)
     else:
         np.add.at(out, where, g)
     return out
+
+
+def _add_rows(out: np.ndarray, rows: np.ndarray, g: np.ndarray) -> None:
+    """out[rows] += g for rows that may repeat: sorted and summed run by run, several times as fast as `np.add.at`."""
+    rows = np.where(rows < 0, rows + len(out), rows)
+    order = np.argsort(rows, kind="stable")
+    ordered = rows[order]
+    first = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    out[ordered[first]] = np.add.reduceat(g.reshape(len(rows), *out.shape[1:])[order], first, axis=0, dtype=g.dtype)
 
 
 def _index_add_vjp(g: Tensor, _y: Any, _g: Any, *arrays: Tensor, pattern: Pattern, shape: Any) -> Tensor:
