@@ -7,7 +7,6 @@ parameter by parameter and the losses of 50 steps must stay together.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import pytest
 import torch
 
 import chainrule as cr
+from benchmarks.same_source import in_pytorch
 from chainrule import optim
 from chainrule.data import DataLoader, FashionMNIST
 from chainrule.nn import functional as F
@@ -23,33 +23,6 @@ from chainrule.recipes.scenes import Scenes
 
 pytestmark = pytest.mark.peers
 STEPS = 50
-
-
-class _Module(torch.nn.Module):
-    """A module of PyTorch for classes that do not call `super().__init__()`."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> _Module:
-        module = super().__new__(cls)
-        torch.nn.Module.__init__(module)
-        return module
-
-
-class _Layers:
-    """`torch.nn` with that base class."""
-
-    Module = _Module
-    __getattr__ = staticmethod(lambda name: getattr(torch.nn, name))
-
-
-def in_pytorch(*parts: Any, **names: Any) -> dict[str, Any]:
-    """Classes and functions of recipes, defined again with PyTorch's modules and functions."""
-    space: dict[str, Any] = {
-        "nn": _Layers(), "F": torch.nn.functional, "Any": Any, "np": np, "Tensor": torch.tensor,
-        "minimum": torch.minimum, "maximum": torch.maximum, "cos": torch.cos, "where": torch.where, **names,
-    }  # fmt: skip
-    for part in parts:
-        exec(inspect.getsource(part), space)
-    return space
 
 
 class Numbers:

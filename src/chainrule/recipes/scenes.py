@@ -17,15 +17,15 @@ PHOTOGRAPHS = {
     True: ("chelsea", "coffee", "rocket", "stereo_motorcycle", "hubble_deep_field", "brick", "grass", "moon"),
     False: ("astronaut", "gravel"),
 }
-MOST = 10  # garments in a scene
+MOST = 12  # garments in a scene
 SMALLEST, LARGEST = 24, 48  # side of a garment's square, pixels
 
 
 class Scenes(Dataset):
-    """Scenes of `size` × `size` pixels, each with 1 to 10 garments.
+    """Scenes of `size` × `size` pixels, each with 1 to 12 garments.
 
     A sample is an image, float32 (3, size, size) from 0 to 1, with its boxes, float32
-    (10, 4), corners x₁ y₁ x₂ y₂ in pixels, and labels, int64 (10,), -1 where there is no box.
+    (12, 4), corners x₁ y₁ x₂ y₂ in pixels, and labels, int64 (12,), -1 where there is no box.
 
     Args:
         garments: images and labels to choose from.
@@ -56,7 +56,7 @@ class Scenes(Dataset):
         boxes = np.zeros((MOST, 4), np.float32)
         labels = np.full(MOST, -1, np.int64)
         placed = 0
-        for _ in range(rng.integers(1, MOST + 1)):
+        for _ in range(rng.integers(MOST // 2 if self.train else 1, MOST + 1)):
             chosen = rng.integers(len(self.images))
             side = int(rng.integers(SMALLEST, LARGEST + 1))
             garment = resize_to(self.images[chosen].astype(np.float32) / 255, side)
