@@ -62,7 +62,7 @@ def measure(rounds: int) -> list[Comparison]:
 
     scenes = detector.Targets(Scenes(FashionMNIST(), True, 16, seed=0), 10)
     batch = [t.numpy().copy() for t in next(iter(DataLoader(scenes, 16)))]
-    parts = (cnn.Block, detector.Detector, detector.same_cell_giou, detector.detection_loss, detector.objective)
+    parts = (cnn.Block, detector.Detector, detector.around_cell, detector.detection_loss, detector.objective)
     space = in_pytorch(*parts, STRIDE=detector.STRIDE)
     mine, pair = detector.Detector(10), (detector.objective, space["objective"])
     results.append(both("detector, batch 16", mine, space["Detector"](10), pair, batch, rounds))

@@ -120,7 +120,7 @@ def test_detector(dtype: str, slower: int, rtol: float) -> None:
     scenes = detector.Targets(Scenes(FashionMNIST(), True, 80, seed=2), 10)
     batches = list(DataLoader(scenes, 8))
     cr.manual_seed(0)
-    parts = (cnn.Block, detector.Detector, detector.same_cell_giou, detector.detection_loss, detector.objective)
+    parts = (cnn.Block, detector.Detector, detector.around_cell, detector.detection_loss, detector.objective)
     space = in_pytorch(*parts, STRIDE=detector.STRIDE)
     mine, theirs = detector.Detector(10, 8), space["Detector"](10, 8)
     compare(

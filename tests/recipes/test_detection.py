@@ -4,13 +4,11 @@ import builtins
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import chainrule as cr
 from chainrule import nn
 from chainrule.data import DataError, FashionMNIST
-from chainrule.recipes.detector import STRIDE, detect, detection_loss, same_cell_giou, targets, without_repeats
+from chainrule.recipes.detector import STRIDE, detect, detection_loss, targets
 from chainrule.recipes.scenes import MOST, Scenes, extent, resize_to, true_boxes
 from chainrule.recipes.tree_crowns import LARGE, OTHERS, Crops, TreeCrowns, cut
 from chainrule.train.average_precision import Boxes, average_precision, overlaps
@@ -49,27 +47,6 @@ def test_targets_turned_into_predictions_are_found_again():
     result = average_precision(found, true, 10)
     assert np.nanmin(result) == 1.0
     assert [len(f.labels) for f in found] == [len(t.labels) for t in true]
-
-
-def test_of_overlapping_boxes_of_a_class_the_surest_is_kept():
-    corners = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10], [50, 50, 60, 60]], float)
-    assert without_repeats(corners, np.array([0, 0, 1, 0])).tolist() == [0, 2, 3]
-    assert without_repeats(np.zeros((0, 4)), np.zeros(0, int)).tolist() == []
-
-
-SIDE = st.floats(0.5, 50)
-
-
-@given(st.lists(SIDE, min_size=4, max_size=4), st.lists(SIDE, min_size=4, max_size=4))
-def test_generalised_iou_agrees_with_its_definition_on_corners(a, b):
-    corners = [np.array([[100 - x[0], 100 - x[1], 100 + x[2], 100 + x[3]]]) for x in (a, b)]
-    iou = overlaps(*corners)[0, 0]
-    low, high = np.minimum(*corners)[0, :2], np.maximum(*corners)[0, 2:]
-    around = (high - low).prod()
-    areas = [(c[0, 2:] - c[0, :2]).prod() for c in corners]
-    union = sum(areas) / (1 + iou)
-    found = same_cell_giou(*(cr.tensor(np.array(x).reshape(1, 4, 1, 1)) for x in (a, b))).item()
-    assert found == pytest.approx(iou - (around - union) / around, abs=1e-5)
 
 
 def test_the_loss_is_small_where_the_prediction_is_right_and_its_gradients_are_right():

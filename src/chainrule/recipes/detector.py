@@ -20,14 +20,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import nn, optim
-from ..array import maximum, minimum
+from ..array import concat
 from ..core.autodiff import no_grad
 from ..core.tensor import Tensor
 from ..data import DataLoader, Dataset
 from ..nn import functional as F
+from ..nn.functional.detection import batched_nms, generalized_box_iou_loss, sigmoid_focal_loss
 from ..random import manual_seed
 from ..train import Job
-from ..train.average_precision import Boxes, average_precision, overlaps
+from ..train.average_precision import Boxes, average_precision
 from .cnn import Block
 from .detection_data import load
 from .pictures import save_boxes
@@ -81,21 +82,14 @@ def detection_loss(scores: Any, sides: Any, classes: Any, wanted: Any, near: Any
     where it belongs to any, and `wanted` (N, 4, h, w) holds its distances to the sides.
     """
     count = near.sum() + 1.0
-    p = F.sigmoid(scores)
-    wrong = classes * (1 - p) + (1 - classes) * p
-    weight = classes * 0.25 + (1 - classes) * 0.75
-    focal = weight * wrong**2 * F.binary_cross_entropy_with_logits(scores, classes, reduction="none")
-    return (focal.sum() + ((1 - same_cell_giou(sides, wanted)) * near).sum()) / count
+    focal = sigmoid_focal_loss(scores, classes, reduction="sum")
+    apart = generalized_box_iou_loss(around_cell(sides), around_cell(wanted))
+    return (focal + (apart * near[:, 0]).sum()) / count
 
 
-def same_cell_giou(a: Any, b: Any) -> Any:
-    """Generalised intersection over union of boxes given by distances (left, top, right, bottom) from one cell."""
-    low, high = minimum(a, b), maximum(a, b)
-    shared = (low[:, 0:1] + low[:, 2:3]) * (low[:, 1:2] + low[:, 3:4])
-    around = (high[:, 0:1] + high[:, 2:3]) * (high[:, 1:2] + high[:, 3:4])
-    areas = [(x[:, 0:1] + x[:, 2:3]) * (x[:, 1:2] + x[:, 3:4]) for x in (a, b)]
-    union = areas[0] + areas[1] - shared
-    return shared / (union + 1e-6) - (around - union) / (around + 1e-6)
+def around_cell(sides: Any) -> Any:
+    """Distances (N, 4, h, w) to left, top, right and bottom as boxes (N, h, w, 4) around a cell at 0."""
+    return concat([-sides[:, :2], sides[:, 2:]], axis=1).permute(0, 2, 3, 1)
 
 
 class Targets(Dataset):
@@ -148,19 +142,9 @@ def detect(model: nn.Module, pictures: Any, least: float = 0.05, most: int = 300
         centre = (np.stack([columns, rows], 1) + 0.5) * STRIDE
         left_top, right_bottom = d[:2, rows, columns].T, d[2:, rows, columns].T
         corners = np.concatenate([centre - left_top, centre + right_bottom], 1)
-        kept = without_repeats(corners, labels)[:most]
+        kept = batched_nms(Tensor(corners), Tensor(p[labels, rows, columns]), Tensor(labels), 0.5).numpy()[:most]
         found.append(Boxes(corners[kept], labels[kept], p[labels, rows, columns][kept]))
     return found
-
-
-def without_repeats(corners: np.ndarray, labels: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Non-maximum suppression: of boxes in order of their scores, those that overlap no kept one of their class."""
-    clash = (overlaps(corners, corners) > threshold) & (labels[:, None] == labels)
-    free = np.ones(len(corners), bool)
-    for i in range(len(corners)):
-        if free[i]:
-            free[i + 1 :] &= ~clash[i, i + 1 :]
-    return np.flatnonzero(free)
 
 
 def precision(model: nn.Module, scenes: Any, classes: int) -> tuple[np.ndarray, list[Boxes]]:

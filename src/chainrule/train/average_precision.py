@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.errors import ShapeError
+from ..core.tensor import Tensor
+from ..nn.functional.detection import box_iou
 
 
 class Boxes(NamedTuple):
@@ -33,12 +35,7 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Boxes without area overlap nothing.
     """
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)
-    areas_a, areas_b = (np.clip(x[:, 2:] - x[:, :2], 0, None).prod(-1) for x in (a, b))
-    union = areas_a[:, None] + areas_b[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return np.nan_to_num(box_iou(Tensor(a), Tensor(b)).numpy())
 
 
 def average_precision(
