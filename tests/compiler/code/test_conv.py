@@ -11,7 +11,7 @@ from chainrule.compiler.code import conv as dense
 from chainrule.compiler.code.expression import Affine, Call, Load, Outside
 from chainrule.compiler.code.ir import I64, PTR, VOID, Module, type_of
 from chainrule.compiler.code.target import assembly, can_run, load, object_code, target
-from chainrule.compiler.schedule.kernels import Store
+from chainrule.compiler.schedule.kernels import Store, View
 from chainrule.primitives.conv import conv, conv_transpose, conv_weight, output_size
 
 TARGETS = [name for name in ("native", "avx2", "generic") if can_run(target(name))]
@@ -22,6 +22,10 @@ class Buffer:
 
     def __init__(self, array):
         self.array = np.ascontiguousarray(array)
+
+    def view(self):
+        steps = tuple(s // self.array.itemsize for s in self.array.strides)
+        return View(self, 0, steps, self.array.shape, self.array.dtype)
 
     def index(self, offset=0):
         return Affine(offset, enumerate(s // self.array.itemsize for s in self.array.strides))
@@ -81,13 +85,13 @@ def check(x_shape, w_shape, params, *, dtype="float32", name="native", threads=1
             expression = Call("relu", [added], total.dtype)
             shift = bias.array[: shape[1]].reshape(-1, 1, 1).astype(np.float64)
             true, scale = np.maximum(true + shift, 0), scale + np.abs(shift)
-        made = {"product": total, "stores": [Store(result, result.index(), expression)]}
+        made = {"axes": (0, 1, 2, 3), "product": total, "stores": [Store(result, result.index(), expression)]}
         if op == "f":
-            work = dense.forward(x, w, x_shape, w_shape, out, **params, **made)
+            work = dense.forward(x.view(), w.view(), out, **params, **made)
         elif op == "b":
-            work = dense.backward(g, w, g.array.shape, w_shape, size, **params, **made)
+            work = dense.backward(g.view(), w.view(), size, **params, **made)
         else:
-            work = dense.weight_gradient(x, g, x_shape, g.array.shape, kernel, **params, **made)
+            work = dense.weight_gradient(x.view(), g.view(), kernel, **params, **made)
         run(work, name, threads)
         bound = 4 * np.finfo(dtype).eps * np.sqrt(true.size and x_shape[0] * np.prod(kernel) * max(out)) * scale
         error = np.abs(result.array.astype(np.float64) - true)
@@ -154,5 +158,5 @@ def test_convolutions_assemble_for_another_architecture():
     x, w, y = (Buffer(np.zeros(s, np.float32)) for s in ((2, 8, 8, 8), (8, 8, 3, 3), (2, 8, 8, 8)))
     total = Outside("product", np.dtype(np.float32))
     stores = [Store(y, y.index(), total)]
-    work = dense.forward(x, w, (2, 8, 8, 8), (8, 8, 3, 3), (8, 8), **SAME, product=total, stores=stores)
+    work = dense.forward(x.view(), w.view(), (8, 8), **SAME, axes=(0, 1, 2, 3), product=total, stores=stores)
     assert "fmla" in assembly(module_of(work, target("neon"), 2)[0], target("neon"))

@@ -13,11 +13,11 @@ Images are in the order (image, channel, row, column) on both sides; nothing els
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..schedule.kernels import Store
+from ..schedule.kernels import Store, View
 from .elements import Elements, pointers
 from .expression import Outside
 from .image import Pair, emit_copy, emit_zeros, padded
@@ -26,8 +26,7 @@ from .packing import Packing, emit_packing
 from .target import Target
 from .tile import Micro, choose, emit_micro
 
-IMAGE, CHANNEL, ROW, COLUMN = range(4)  # axes of results that are images
-OUTPUT, INPUT, TAP_ROW, TAP_COLUMN = range(4)  # axes of results that are weights
+Axes = tuple[int, int, int, int]
 
 _SPLIT_FLOPS = 400_000
 _PIXELS = 256  # that a unit has at least, if there are so many
@@ -70,7 +69,8 @@ class Convolution:
         weights: buffer, offset, and strides of group, output and channel; a tap adds its `weight`.
         step: rows and columns of the source from one output of a part to the next.
         parts: which together are all outputs.
-        product, stores: as in a `Gemm`; the axes are IMAGE, CHANNEL, ROW and COLUMN of the result.
+        axes: of image, channel, row and column in the stores' expressions and addresses.
+        product, stores: as in a `Gemm`.
     """
 
     images: int
@@ -82,8 +82,15 @@ class Convolution:
     weights: tuple[Any, int, tuple[int, int, int]]
     step: Pair
     parts: tuple[Part, ...]
+    axes: Axes
     product: Outside
     stores: list[Store]
+
+    @property
+    def key(self) -> Hashable:
+        """What the code depends on beside the stores and where the buffers are."""
+        counts = (self.images, self.groups, self.outputs, self.channels)
+        return (*counts, self.source.strides, self.size, self.weights[2], self.step, self.parts)
 
     @property
     def flops(self) -> int:
@@ -96,57 +103,60 @@ class Convolution:
         return pointers(operands, self.stores)
 
 
-def _grid(kernel: Pair) -> list[tuple[int, int, int]]:
-    return [(i, j, i * kernel[1] + j) for i in range(kernel[0]) for j in range(kernel[1])]
+def _grid(kernel: Pair) -> list[Pair]:
+    return [(i, j) for i in range(kernel[0]) for j in range(kernel[1])]
+
+
+def _images(x: View, groups: int) -> Images:
+    """A view (n, c, h, w) with its channels in groups."""
+    image, channel, row, column = x.strides
+    return Images(x.base, x.offset, (image, x.shape[1] // groups * channel, channel, row, column))
 
 
 def forward(
-    x: Any, w: Any, x_shape: Sequence[int], w_shape: Sequence[int], out: Pair, *,
-    stride: Pair, padding: Sequence[Pair], dilation: Pair, groups: int, product: Outside, stores: list[Store],
+    x: View, w: View, out: Pair, *, stride: Pair, padding: Sequence[Pair], dilation: Pair, groups: int,
+    axes: Axes, product: Outside, stores: list[Store],
 ) -> Convolution:  # fmt: skip
-    """y[n, o, p] = Σ x[n, c, p · stride + k · dilation - before] w[o, c, k] of contiguous arrays (n, c, h, w) and
-    (o, c, i, j)."""
-    n, c, height, width = x_shape
-    kernel = (w_shape[2], w_shape[3])
+    """y[n, o, p] = Σ x[n, c, p · stride + k · dilation - before] w[o, c, k], for x (n, c, h, w) and w (o, c, i, j)."""
+    n, c, height, width = x.shape
     (top, _), (left, _) = padding
-    taps = tuple(Tap((i * dilation[0] - top, j * dilation[1] - left), at) for i, j, at in _grid(kernel))
-    outputs, channels, size = w_shape[0] // groups, c // groups, kernel[0] * kernel[1]
+    output, channel, down, right = w.strides
+    taps = tuple(
+        Tap((i * dilation[0] - top, j * dilation[1] - left), i * down + j * right)
+        for i, j in _grid((w.shape[2], w.shape[3]))
+    )
+    outputs = w.shape[0] // groups
     return Convolution(
-        n, groups, outputs, channels, _images(x, channels, c, (height, width)), (height, width),
-        (w, 0, (outputs * channels * size, channels * size, size)), stride,
-        (Part(taps, (0, 0), (1, 1), out),), product, stores,
+        n, groups, outputs, c // groups, _images(x, groups), (height, width),
+        (w.base, w.offset, (outputs * output, output, channel)), stride,
+        (Part(taps, (0, 0), (1, 1), out),), axes, product, stores,
     )  # fmt: skip
 
 
 def backward(
-    g: Any, w: Any, g_shape: Sequence[int], w_shape: Sequence[int], out: Pair, *,
-    stride: Pair, padding: Sequence[Pair], dilation: Pair, groups: int, product: Outside, stores: list[Store],
+    g: View, w: View, out: Pair, *, stride: Pair, padding: Sequence[Pair], dilation: Pair, groups: int,
+    axes: Axes, product: Outside, stores: list[Store],
 ) -> Convolution:  # fmt: skip
     """x[n, c, p · stride + k · dilation - before] = Σ g[n, o, p] w[o, c, k]: the transpose of `forward` in x."""
-    n, o, height, width = g_shape
-    kernel = (w_shape[2], w_shape[3])
+    n, o, height, width = g.shape
     before = (padding[0][0], padding[1][0])
-    outputs, channels, size = o // groups, w_shape[1], kernel[0] * kernel[1]
+    output, channel, down, right = w.strides
     parts = []
     for start in ((y, x) for y in range(stride[0]) for x in range(stride[1])):
         count = tuple(-(-(out[d] - start[d]) // stride[d]) for d in (0, 1))
         if min(count) < 1:
             continue
         taps = []
-        for i, j, at in _grid(kernel):
+        for i, j in _grid((w.shape[2], w.shape[3])):
             far = [start[d] + before[d] - (i, j)[d] * dilation[d] for d in (0, 1)]
             if far[0] % stride[0] == 0 and far[1] % stride[1] == 0:
-                taps.append(Tap((far[0] // stride[0], far[1] // stride[1]), at))
+                taps.append(Tap((far[0] // stride[0], far[1] // stride[1]), i * down + j * right))
         parts.append(Part(tuple(taps), start, stride, (count[0], count[1])))
+    outputs = o // groups
     return Convolution(
-        n, groups, channels, outputs, _images(g, outputs, o, (height, width)), (height, width),
-        (w, 0, (outputs * channels * size, size, channels * size)), (1, 1), tuple(parts), product, stores,
+        n, groups, w.shape[1], outputs, _images(g, groups), (height, width),
+        (w.base, w.offset, (outputs * output, channel, output)), (1, 1), tuple(parts), axes, product, stores,
     )  # fmt: skip
-
-
-def _images(buffer: Any, per_group: int, channels: int, size: Pair) -> Images:
-    plane = size[0] * size[1]
-    return Images(buffer, 0, (channels * plane, per_group * plane, plane, size[1], 1))
 
 
 class ConvolutionPlan:
@@ -344,7 +354,7 @@ class _ConvolutionCode(_Code):
         """Every row of pixels that was computed goes through the stores' expressions."""
         f, plan, conv = self.f, self.plan, self.conv
         lanes, width = plan.shape.lanes, part.size[1]
-        elements = Elements(f, self.arguments, COLUMN, lanes, part.apart[1])
+        elements = Elements(f, self.arguments, conv.axes[3], lanes, part.apart[1])
         start = first * plan.shape.rows
         end = f.pairwise("smin", last * plan.shape.rows, conv.outputs)
         with f.loop(start, end) as channel, f.loop(0, plan.together) as image, f.loop(0, part.size[0]) as row:
@@ -352,12 +362,13 @@ class _ConvolutionCode(_Code):
             at = at + row.index * plan.layout.pitch
 
             def piece(column: Value, mask: Value | None) -> None:
-                elements.axis = {
-                    IMAGE: block * plan.together + image.index,
-                    CHANNEL: group * conv.outputs + channel.index,
-                    ROW: row.index * part.apart[0] + part.start[0],
-                    COLUMN: column * part.apart[1] + part.start[1],
-                }
+                where = (
+                    block * plan.together + image.index,
+                    group * conv.outputs + channel.index,
+                    row.index * part.apart[0] + part.start[0],
+                    column * part.apart[1] + part.start[1],
+                )
+                elements.axis = dict(zip(conv.axes, where, strict=True))
                 elements.mask = mask
                 value = f.load(vector(plan.type, lanes), self.results, at + column)
                 memo = {id(conv.product): value}
@@ -378,7 +389,8 @@ class WeightGradient:
     Attributes:
         x, size: the images, and their height and width. g, out: the cotangents of the outputs, likewise.
         kernel: height and width; taps are in the order of its elements.
-        product, stores: as in a `Gemm`; the axes are OUTPUT, INPUT, TAP_ROW and TAP_COLUMN.
+        axes: of output channel, channel, kernel row and kernel column in the stores.
+        product, stores: as in a `Gemm`.
     """
 
     images: int
@@ -392,8 +404,15 @@ class WeightGradient:
     kernel: Pair
     taps: tuple[Pair, ...]
     step: Pair
+    axes: Axes
     product: Outside
     stores: list[Store]
+
+    @property
+    def key(self) -> Hashable:
+        """What the code depends on beside the stores and where the buffers are."""
+        counts = (self.images, self.groups, self.outputs, self.channels)
+        return (*counts, self.x.strides, self.size, self.g.strides, self.out, self.kernel, self.taps, self.step)
 
     @property
     def flops(self) -> int:
@@ -405,17 +424,16 @@ class WeightGradient:
 
 
 def weight_gradient(
-    x: Any, g: Any, x_shape: Sequence[int], g_shape: Sequence[int], kernel: Pair, *,
-    stride: Pair, padding: Sequence[Pair], dilation: Pair, groups: int, product: Outside, stores: list[Store],
+    x: View, g: View, kernel: Pair, *, stride: Pair, padding: Sequence[Pair], dilation: Pair, groups: int,
+    axes: Axes, product: Outside, stores: list[Store],
 ) -> WeightGradient:  # fmt: skip
     """w[o, c, k] = Σ x[n, c, p · stride + k · dilation - before] g[n, o, p]: the transpose of `forward` in w."""
-    n, c, height, width = x_shape
-    outputs, channels, out = g_shape[1] // groups, c // groups, (g_shape[2], g_shape[3])
+    n, c, height, width = x.shape
     (top, _), (left, _) = padding
-    taps = tuple((i * dilation[0] - top, j * dilation[1] - left) for i, j, _ in _grid(kernel))
+    taps = tuple((i * dilation[0] - top, j * dilation[1] - left) for i, j in _grid(kernel))
     return WeightGradient(
-        n, groups, outputs, channels, _images(x, channels, c, (height, width)), (height, width),
-        _images(g, outputs, g_shape[1], out), out, kernel, taps, stride, product, stores,
+        n, groups, g.shape[1] // groups, c // groups, _images(x, groups), (height, width), _images(g, groups),
+        (g.shape[2], g.shape[3]), kernel, taps, stride, axes, product, stores,
     )  # fmt: skip
 
 
@@ -581,18 +599,15 @@ class _WeightGradientCode(_Code):
             first = tile % plan.blocks * shape.rows
             count = f.pairwise("smin", conv.channels - first, shape.rows)
         columns = f.pairwise("smin", conv.outputs - panel * shape.columns, shape.columns)
-        elements = Elements(f, self.arguments, OUTPUT, shape.lanes)
+        elements = Elements(f, self.arguments, conv.axes[0], shape.lanes)
         with f.loop(0, count) as row, f.loop(0, columns, shape.lanes) as column:
             if plan.mixed:
                 tap, channel = (first + row.index) % len(conv.taps), (first + row.index) // len(conv.taps)
             else:
                 tap, channel = tile // plan.blocks, first + row.index
-            elements.axis = {
-                OUTPUT: group * conv.outputs + panel * shape.columns + column.index,
-                INPUT: channel,
-                TAP_ROW: tap // conv.kernel[1],
-                TAP_COLUMN: tap % conv.kernel[1],
-            }
+            output = group * conv.outputs + panel * shape.columns + column.index
+            where = (output, channel, tap // conv.kernel[1], tap % conv.kernel[1])
+            elements.axis = dict(zip(conv.axes, where, strict=True))
             elements.mask = f.mask(shape.lanes, columns - column.index)
             value = f.load(vector(plan.type, shape.lanes), at, row.index * shape.columns + column.index)
             memo = {id(conv.product): value}

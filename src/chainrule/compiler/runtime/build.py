@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
+from ..code.dense import emit_dense
 from ..code.gather import emit_scatter
-from ..code.gemm import emit_gemm
 from ..code.ir import Module
 from ..code.loops import elements, emit_loops, is_flat
 from ..code.pool import pool, thread_count
@@ -83,7 +83,7 @@ class _Functions:
             name, new = self._name(signature(kernel))
             taken = pointers(kernel)
             if new:
-                emit_gemm(self.module, name, kernel.plan, {pointer: i for i, pointer in enumerate(taken)})
+                emit_dense(self.module, name, kernel.plan, {pointer: i for i, pointer in enumerate(taken)})
             return name, [*taken, (kernel.scratch, 0)], []
         name, _ = self._name(kernel)
         if isinstance(kernel, ScatterKernel):

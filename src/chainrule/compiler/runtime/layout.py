@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...core.primitive import table
+from ..code.dense import plan_of
 from ..code.expression import Affine, Load, nodes
-from ..code.gemm import Plan
 from ..code.target import Target
 from ..graph import Graph, Op, Value
 from ..memory import Lifetime, plan
@@ -65,7 +65,7 @@ def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
     kernels = [*first, *kernels, *last]
     for kernel in kernels:
         if isinstance(kernel, GemmKernel):
-            kernel.plan = Plan(kernel.gemm, target, threads)
+            kernel.plan = plan_of(kernel.gemm, target, threads)
             kernel.scratch = Value((kernel.plan.scratch * threads,), "uint8", name="scratch")
     lifetimes: dict[Value, Lifetime] = {}
     constants: dict[Value, None] = {}

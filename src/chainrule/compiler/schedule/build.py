@@ -10,7 +10,8 @@ from ..code.expression import Affine, Call, Expression, Load, Outside, nodes
 from ..code.gemm import Gemm, Operand
 from ..graph import Graph, Op, Value
 from .access import Index, NotAffine, Reader, SplitAxis, linear, strides
-from .groups import REDUCTIONS, Group, Grouping
+from .convolution import convolution
+from .groups import CONVOLUTIONS, REDUCTIONS, Group, Grouping
 from .kernels import (
     GemmKernel,
     HostKernel,
@@ -198,9 +199,11 @@ def _buffers(expressions: list[Expression]) -> list[Value]:
 
 
 def _product(grouping: Grouping, group: Group, stored: set[Value]) -> GemmKernel:
-    """The kernel of a matrix product and of what is computed from its elements."""
+    """The kernel of a matrix product or a convolution, and of what is computed from its elements."""
     op = group.product
     assert op is not None
+    if op.primitive.name in CONVOLUTIONS:
+        return _convolution(grouping, group, op, stored)
     product = Outside(op.output, op.output.dtype)
     reader = Reader(group.sizes, _names(grouping, group, stored), grouping.graph.constants, {op.output: product})
     a, b = (_view(grouping, v) for v in op.inputs)
@@ -237,6 +240,19 @@ def _product(grouping: Grouping, group: Group, stored: set[Value]) -> GemmKernel
     ops = [op, *(v.op for v in group.values if v is not op.output and v.op is not None)]
     reads = [a.base, b.base, *_buffers([s.expression for s in (*stores, *sums)])]
     return GemmKernel(ops, list(dict.fromkeys(reads)), [s.buffer for s in (*stores, *sums)], gemm)
+
+
+def _convolution(grouping: Grouping, group: Group, op: Op, stored: set[Value]) -> GemmKernel:
+    product = Outside(op.output, op.output.dtype)
+    reader = Reader(group.sizes, _names(grouping, group, stored), grouping.graph.constants, {op.output: product})
+    a, b = (_view(grouping, v) for v in op.inputs)
+    stores = [
+        Store(v, linear(v.shape, group.place[v]), reader.at(v, group.place[v])) for v in group.values if v in stored
+    ]
+    work = convolution(op, a, b, group.place[op.output], product, stores)
+    ops = [op, *(v.op for v in group.values if v is not op.output and v.op is not None)]
+    reads = [a.base, b.base, *_buffers([s.expression for s in stores])]
+    return GemmKernel(ops, list(dict.fromkeys(reads)), [s.buffer for s in stores], work)
 
 
 def _batch_address(view: View, index: Index) -> Affine:

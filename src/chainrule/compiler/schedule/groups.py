@@ -7,7 +7,7 @@ else is in memory before that kernel runs; otherwise it starts a kernel. A kerne
 over the same axes, its inner ones: what is computed from their results (a row's mean, and then the
 row minus it) stays in the kernel, as further passes over a row that is in the cache by then.
 
-All other operations (matrix products, convolutions, scatters, what NumPy has to do) are kernels of
+All other operations (scatters, what NumPy has to do) are kernels of
 their own, with operands in memory.
 """
 
@@ -26,6 +26,7 @@ DEAR = {
     "exp": 6, "exp2": 6, "expm1": 10, "log": 8, "log1p": 10, "log2": 8, "log10": 8, "tanh": 12, "sigmoid": 8,
     "erf": 14, "sin": 14, "cos": 14, "softplus": 18, "logaddexp": 18, "divide": 3, "reciprocal": 3, "sqrt": 4,
 }  # fmt: skip
+CONVOLUTIONS = ("conv", "conv_transpose", "conv_weight")
 REDUCTIONS = frozenset(("sum", "prod", "max", "min", "all", "any"))
 _MOST = 100  # values of one kernel: what a person can still read
 _SMALL = 1 << 14  # elements that may be computed long before they are read
@@ -423,16 +424,20 @@ def is_pointwise(op: Op) -> bool:
 
 
 def is_product(op: Op) -> bool:
-    """Whether an operation is a matrix product that there is code for."""
-    if op.primitive.name != "matmul":
+    """Whether an operation is a matrix product, or a convolution, that there is code for."""
+    if op.primitive.name not in ("matmul", *CONVOLUTIONS):
         return False
     a, b = op.inputs
-    return a.dtype == b.dtype and a.dtype.str[1:] in ("f4", "f8") and 0 not in (*a.shape, *b.shape)
+    if op.primitive.name in CONVOLUTIONS and a.ndim not in (3, 4):
+        return False
+    return a.dtype == b.dtype and a.dtype.str[1:] in ("f4", "f8") and 0 not in (*a.shape, *b.shape, *op.output.shape)
 
 
 def _adds_rows(group: Group, inner: frozenset[int]) -> bool:
     """Whether a sum over these axes leaves the columns of a product that has no batch."""
     assert group.product is not None
+    if group.product.primitive.name in CONVOLUTIONS:
+        return False
     _, b = group.product.inputs
     columns = _axes_of(group.place[group.product.output][-1:])
     return bool(inner) and int(np.prod(b.shape[:-2])) == 1 and inner == frozenset(group.order) - columns

@@ -85,10 +85,10 @@ class HostKernel(Kernel):
 
 @dataclass(eq=False)
 class GemmKernel(Kernel):
-    """A matrix product with what is done to its elements before they are stored.
+    """A matrix product or convolution with what is done to its elements before they are stored.
 
     Attributes:
-        gemm: the product, a `code.gemm.Gemm`.
+        gemm: the work, a `code.gemm.Gemm`, or a `Convolution` or `WeightGradient` of `code.conv`.
         plan, scratch: how it is cut up, and its working memory: set when memory is laid out.
     """
 

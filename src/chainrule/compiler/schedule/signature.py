@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from ..code.expression import Affine, Call, Const, Expression, Load, Outside, Position, nodes
+from ..code.gemm import Gemm
 from .kernels import GemmKernel, Kernel, LoopKernel, Store
 
 Pointer = tuple[Any, int]
@@ -18,7 +19,7 @@ def pointers(kernel: LoopKernel | GemmKernel) -> list[Pointer]:
     """
     found: list[Pointer] = []
     if isinstance(kernel, GemmKernel):
-        found += [(o.buffer, o.index.offset) for o in (kernel.gemm.a, kernel.gemm.b)]
+        found += kernel.gemm.buffers()
     expressions, stores = _contents(kernel)
     found += [(n.buffer, n.index.offset) for n in nodes(*expressions) if isinstance(n, Load)]
     found += [(s.buffer, s.index.offset) for s in stores]
@@ -27,7 +28,7 @@ def pointers(kernel: LoopKernel | GemmKernel) -> list[Pointer]:
 
 def _contents(kernel: LoopKernel | GemmKernel) -> tuple[list[Expression], list[Store]]:
     if isinstance(kernel, GemmKernel):
-        stores = [*kernel.gemm.stores, *kernel.gemm.sums]
+        stores = [*kernel.gemm.stores, *getattr(kernel.gemm, "sums", ())]
         return [s.expression for s in stores], stores
     return [*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores)], kernel.stores
 
@@ -42,7 +43,7 @@ def signature(kernel: Kernel, *, lengths: bool = True) -> Hashable:
         axes = [kernel.outer, kernel.inner]
     elif isinstance(kernel, GemmKernel):
         g = kernel.gemm
-        axes = [g.batch, g.rows, [g.columns], g.reduced]
+        axes = [g.batch, g.rows, [g.columns], g.reduced] if isinstance(g, Gemm) else [[(a, 0) for a in g.axes]]
     else:
         return None
     number = {axis: i for i, axis in enumerate(axis for part in axes for axis, _ in part)}
@@ -96,6 +97,8 @@ def _product_part(kernel: Kernel, place: dict[Pointer, int], number: dict[int, i
     if not isinstance(kernel, GemmKernel):
         return None
     g = kernel.gemm
+    if not isinstance(g, Gemm):
+        return type(g).__name__, g.key, str(g.product.dtype), len(g.stores)
     return (
         *((place[o.buffer, o.index.offset], tuple((number[a], c) for a, c in o.index.terms)) for o in (g.a, g.b)),
         str(g.product.dtype),
