@@ -11,9 +11,11 @@ from ..code.loops import elements, emit_loops, is_flat
 from ..code.pool import pool, thread_count
 from ..code.random import emit_random_bits
 from ..code.target import Target, host, load, object_code
+from ..code.window import emit_windows
 from ..graph import Graph
 from ..schedule.build import schedule
-from ..schedule.kernels import GemmKernel, HostKernel, Kernel, LoopKernel, RandomKernel, ScatterKernel
+from ..schedule.kernels import GemmKernel, HostKernel, Kernel, LoopKernel, RandomKernel, ScatterKernel, WindowKernel
+from ..schedule.pooling import window_work
 from ..schedule.signature import pointers, signature
 from .layout import Layout, layout
 from .program import Program, Step
@@ -85,6 +87,12 @@ class _Functions:
             if new:
                 emit_dense(self.module, name, kernel.plan, {pointer: i for i, pointer in enumerate(taken)})
             return name, [*taken, (kernel.scratch, 0)], []
+        if isinstance(kernel, WindowKernel):
+            work = window_work(kernel.op)
+            name, new = self._name(work)
+            if new:
+                emit_windows(self.module, name, *work, self.target)
+            return name, [(b, 0) for b in (*kernel.reads, *kernel.writes)], []
         name, _ = self._name(kernel)
         if isinstance(kernel, ScatterKernel):
             emit_scatter(self.module, name, kernel, self.target)

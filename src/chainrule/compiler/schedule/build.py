@@ -23,7 +23,9 @@ from .kernels import (
     Schedule,
     Store,
     View,
+    WindowKernel,
 )
+from .pooling import is_window
 from .prepare import prepare
 from .storage import stored_values
 
@@ -74,7 +76,7 @@ def _kernels(grouping: Grouping, stored: set[Value], plain: set[int]) -> list[Ke
 
 def takes_views(op: Op, position: int) -> bool:
     """Whether an operation's operand may be any strided array."""
-    return not (is_scatter(op) or op.primitive.name == "random_bits")
+    return not (is_scatter(op) or op.primitive.name == "random_bits" or is_window(op))
 
 
 def _opaque(grouping: Grouping, op: Op) -> list[Kernel]:
@@ -84,6 +86,8 @@ def _opaque(grouping: Grouping, op: Op) -> list[Kernel]:
         return [ScatterKernel([op], list(op.inputs), list(op.outputs))]
     if name == "random_bits":
         return [RandomKernel([op], list(op.inputs), list(op.outputs))]
+    if is_window(op):
+        return [WindowKernel([op], list(op.inputs), list(op.outputs))]
     if name == "concat" and all(v.dtype == op.output.dtype for v in op.inputs):
         return _concat(grouping, op)
     return [_host(grouping, op)]

@@ -107,6 +107,15 @@ class ScatterKernel(Kernel):
 
 
 @dataclass(eq=False)
+class WindowKernel(Kernel):
+    """A `window_*` primitive of operands that are in memory as they are."""
+
+    @property
+    def op(self) -> Op:
+        return self.ops[0]
+
+
+@dataclass(eq=False)
 class RandomKernel(Kernel):
     """`random_bits`."""
 
