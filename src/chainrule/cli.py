@@ -15,6 +15,8 @@ import json
 import os
 import signal
 import sys
+import tempfile
+import webbrowser
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -219,6 +221,68 @@ def _run_to_resume(names: list[str], out: Path) -> Any:
     if recipe not in (None, run.recipe):
         raise _Usage(f"{folder} is a run of {run.recipe}, not of {recipe}")
     return run
+
+
+@app.command(no_args_is_help=True)
+@guarded
+def explain(
+    what: Annotated[str, typer.Argument(metavar="RECIPE_OR_SCRIPT", help="A recipe's name, or a Python file.")],
+    wrt: Annotated[
+        list[str] | None, typer.Option(help="Whose gradient: a parameter or variable, such as fc1.weight. Repeatable.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="One entry of it, such as 3,5: followed number by number.")] = None,
+    steps: Annotated[bool, typer.Option("--steps", help="Every operation instead of whole layers.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare every step with finite differences.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Write the explanation as a page (HTML) to this file.")] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Explain a gradient: the chain rule from the loss back to it, with the numbers of this very network.
+
+    A script sets the variable `loss` at its top level (and, to have its name, `model`), or defines
+    build(), which returns loss, (loss, model) or a dictionary with "loss". It runs under the name
+    __chainrule__, so what stands under `if __name__ == "__main__":` does not run.
+    """
+    from .explain.explanation import explain as explained
+
+    names = _explained_names(what)
+    entry = None if at is None else _entry(at)
+    asked: Any = None if not wrt else wrt[0] if len(wrt) == 1 else wrt
+    found = explained(names["loss"], asked, at=entry, names=names)
+    checked = found.check() if check else None
+    if open_page or save is not None:
+        page = found.save(save or Path(tempfile.mkdtemp(prefix="chainrule-")) / "explanation.html")
+        print(f"saved {page}", file=sys.stderr)
+        if open_page and not webbrowser.open(page.resolve().as_uri()):
+            print("chainrule: there is no browser to open it with", file=sys.stderr)
+    if as_json:
+        print(found.to_json(indent=2))
+    elif not open_page:
+        print(found.text(steps=steps))
+        if checked is not None:
+            print(f"\n{checked}")
+    if checked is not None and not checked.ok:
+        raise ChainruleError("not all steps agree with finite differences")
+
+
+def _explained_names(what: str) -> dict[str, Any]:
+    from .explain.script import load
+
+    if what in RECIPES:
+        from .train.first import first_loss
+
+        loss, model = first_loss(find_recipe(what), what)
+        return {"loss": loss, "model": model}
+    if not Path(what).exists() and not what.endswith(".py"):
+        require_known(what, "recipe or script", RECIPES)
+    return load(what)
+
+
+def _entry(at: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(i) for i in at.split(",") if i.strip())
+    except ValueError:
+        raise _Usage(f"--at takes integers such as 3,5, got {at!r}") from None
 
 
 @app.command()

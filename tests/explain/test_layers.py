@@ -126,6 +126,31 @@ def test_causal_attention_of_the_user_s_own_function() -> None:
     assert found.agreement is not None and found.agreement < 1e-12
 
 
+RECURRENT = {
+    "LSTM": lambda: nn.LSTM(3, 4),
+    "LSTM with the batch first": lambda: nn.LSTM(3, 4, batch_first=True),
+    "LSTM without biases": lambda: nn.LSTM(3, 4, bias=False),
+    "GRU": lambda: nn.GRU(3, 4),
+    "RNN": lambda: nn.RNN(3, 4),
+    "RNN with relu": lambda: nn.RNN(3, 4, nonlinearity="relu"),
+}
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_show_backpropagation_through_time(name: str, fused: bool, last: bool) -> None:
+    cr.manual_seed(1)
+    layer = RECURRENT[name]().to(np.float64)
+    layer.fused = fused
+    x = Tensor(np.random.default_rng(1).standard_normal((5, 2, 3)), requires_grad=True)
+    sequence, states = layer(x)
+    hidden = states[0] if isinstance(states, tuple) else states
+    found = only(weighted_sum(hidden if last else sequence), name.split()[0])
+    assert found.agreement is not None and found.agreement < 1e-12
+    assert "∂L/∂U = Σ δ[t]ᵀ h[t-1]" in [q.formula.text for q in found.equations]
+
+
 def test_layers_open_into_the_steps_they_consist_of() -> None:
     cr.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1))

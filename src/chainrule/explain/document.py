@@ -22,7 +22,8 @@ finite is one of the strings "NaN", "Infinity", "-Infinity".
     steps       the derivatives on the way from the loss to `wrt`, in backward order
     layers      the same way, layer by layer
     answers     what the gradient's state gives rise to ask: zero, tiny, huge, NaN, where it came from
-    check       null, or what `Explanation.check` found: {"largest_error", "steps", "worst_step"}
+    check       null, or what `Explanation.check` found: {"ok", "largest_error",
+                "largest_rounding", "whole", "steps", "worst_step"}
 
 Entries of complex numbers in "scalars" are texts ("0.5-1j").
 A *formula* (FORMULA below) is a list [template, name, name, …]: fill the gaps of templates[first] with
@@ -134,8 +135,17 @@ class _Writer:
             "edges": edges,
             "steps": steps,
             "layers": layers,
-            "answers": [],
-            "check": None,
+            "answers": [
+                {
+                    "question": a.question,
+                    "text": a.text,
+                    "evidence": [
+                        {"text": x.text, "node": None if x.value is None else x.value.index} for x in a.evidence
+                    ],
+                }
+                for a in e.answers
+            ],
+            "check": _check(e),
         }
 
     def formula(self, formula: Formula | None) -> list[int] | None:
@@ -244,6 +254,21 @@ class _Writer:
             "sentence": sentence(step, is_loss=step.node is self.e.trace.loss),
             "scalars": _scalars(step.scalars),
         }
+
+
+def _check(e: Explanation) -> dict[str, Any] | None:
+    found = e.checked
+    if found is None:
+        return None
+    worst = found.worst
+    return {
+        "largest_error": number(found.largest_error),
+        "largest_rounding": number(found.largest_rounding),
+        "whole": number(found.whole),
+        "steps": len(found.products),
+        "ok": found.ok,
+        "worst_step": None if worst is None else f"{worst.primitive}, back to {worst.operand}",
+    }
 
 
 def _scalars(scalars: Any) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core import formula
@@ -16,7 +16,7 @@ from ..core.errors import ChainruleError
 from ..core.formula import Style, Written
 from ..core.mathml import mathml
 from ..core.node import ShapeDtype
-from ..core.primitive import project
+from ..core.primitive import project, table
 from .names import Name
 from .trace import Product, Value
 
@@ -25,6 +25,7 @@ FIRST_GAP = 0xE000
 _OUTPUT, _UPSTREAM, _OPERAND, _PARTS = 0, 1, 2, 4000
 _GAP = re.compile("[\ue000-\uf8ff]")
 PRODUCT = 2  # precedence
+LONGEST = 400  # characters of a formula that somebody reads
 
 
 def gap(number: int) -> str:
@@ -53,6 +54,15 @@ class Formula(NamedTuple):
     def mathml(self) -> str:
         """MathML, without the element <math>."""
         return _GAP.sub(lambda m: named_mathml(self.names[ord(m[0]) - FIRST_GAP]), template_mathml(self.latex_template))
+
+    def with_numbers(self, numbers: Mapping[str, str]) -> str:
+        """The text with numbers in place of names: `1 − 0.3278²` for `1 − a²` and {"a": "0.3278"}."""
+
+        def filled(match: re.Match[str]) -> str:
+            name = self.names[ord(match[0]) - FIRST_GAP]
+            return numbers.get(name.label, name.text)
+
+        return _GAP.sub(filled, self.text_template)
 
     def __str__(self) -> str:
         return self.text
@@ -122,7 +132,7 @@ def forward_formula(value: Value, names: dict[Value, Name]) -> Formula | None:
         text, latex = (formula.value_of(primitive, value.params, gaps, style) for style in ("text", "latex"))
     except (KeyError, IndexError, ValueError):
         return None
-    return Formula(f"{gap(0)} = {text}", f"{gap(0)} = {latex}", (names[value], *operands))
+    return Formula(f"{gap(0)} = {text.replace('-', '−')}", f"{gap(0)} = {latex}", (names[value], *operands))
 
 
 def local_formula(product: Product, names: dict[Value, Name]) -> Formula | None:
@@ -192,6 +202,9 @@ def _templates(product: Product, kind: str) -> _Templates | None:
     if primitive is None or primitive is project:
         return None
     specs = tuple((v.shape, v.dtype) for v in consumer.inputs)
+    if table.get(primitive.name) is not primitive:
+        # Made for one call (a whole sequence, a checkpoint): its derivative is a program and no formula.
+        return _opaque(product.position) if kind == "product" else None
     params = tuple(sorted(consumer.params.items()))
     outputs = len(consumer.value) if consumer.several else 0
     if kind == "product" and not consumer.products and is_one(consumer.gradient):
@@ -228,15 +241,22 @@ def _written(primitive: Any, position: int, specs: Any, params: Any, outputs: in
                     primitive, position, shapes, dict(params), upstream, parts or gap(_OUTPUT), operands, style
                 )
         except ChainruleError:
-            # A rule that looks at numbers cannot be run on symbols; the product is shown without its inside.
-            part = Written(
-                f"∂L/∂{gap(0)} · J" if style == "text" else rf"J^{{\top}} {_upstream(gap(0), style)}", PRODUCT
-            )
+            return _opaque(position)  # the rule looks at numbers, which symbols do not have
         if part is None:
             return None
         written[style] = part
+    if len(written["text"]) > LONGEST:
+        return _opaque(position)
     used = sorted({ord(c) - FIRST_GAP for s in written.values() for c in _GAP.findall(s)})
-    return _Templates(str(written["text"]), str(written["latex"]), written["text"].precedence, tuple(used))
+    return _Templates(written["text"].replace("-", "−"), str(written["latex"]), written["text"].precedence, tuple(used))
+
+
+def _opaque(position: int) -> _Templates:
+    """∂L/∂y · ∂y/∂x without the inside of ∂y/∂x."""
+    y, x = gap(_OUTPUT), gap(_OPERAND + position)
+    text = f"∂L/∂{y} · ∂{y}/∂{x}"
+    latex = rf"\frac{{\partial L}}{{\partial {y}}} \cdot \frac{{\partial {y}}}{{\partial {x}}}"
+    return _Templates(text, latex, PRODUCT, (_OUTPUT, _OPERAND + position))
 
 
 def _upstream(kind: str, style: Style) -> Written:

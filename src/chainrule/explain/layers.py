@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from .. import array
 from ..core.program import expression_at
 from ..core.source import Location
+from ..nn import functional
 from ..nn.containers import ModuleList, Sequential
 from ..nn.module import Module
 from .formulas import Formula, derivative_symbol, joined
@@ -52,7 +54,7 @@ class Group:
         """The class of the layer, the name of the function, or that of the operation."""
         if self.module is not None:
             return type(self.module).__name__
-        if self.function:
+        if hasattr(functional, self.function) or hasattr(array, self.function):
             return self.function
         primitive = self.values[-1].primitive
         return primitive.name if primitive else ""
@@ -103,6 +105,7 @@ class Layer:
             largest entry; None without a closed form.
         upstream: norm of the gradient that came in.
         result: norm of what was handed on towards the asked tensors; None where nothing was.
+        ends: whether `result` is that of a leaf, with nothing further behind it.
         steps: the steps it consists of: `steps[i]` finds the gradient of a value that the call
             made or of an input that the path goes on with.
     """
@@ -115,6 +118,7 @@ class Layer:
     agreement: float | None
     upstream: float
     result: float | None
+    ends: bool
     steps: tuple[Step, ...]
     group: Group
 
@@ -127,6 +131,8 @@ class Layer:
             return f"The gradient arrives with norm {brief(self.upstream)} and goes no further towards what was asked."
         if self.upstream == 0:
             return "The gradient arrives as zero."
+        if self.ends:
+            return f"The gradient comes in with norm {brief(self.upstream)}; what was asked gets {brief(self.result)}."
         factor = self.result / self.upstream
         told = f"norm {brief(self.upstream)} comes in, {brief(self.result)} goes on"
         if not np.isfinite(factor):
@@ -140,6 +146,8 @@ def groups_of(trace: Trace, places: Places) -> list[Group]:
     """The calls of a graph, in order of their ends."""
     found: dict[Any, list[Value]] = {}
     about: dict[Any, tuple[Module | None, str, str]] = {}
+    before: Any = None
+    calls = 0
     for value in trace.values:
         if value.primitive is None:
             continue
@@ -148,10 +156,14 @@ def groups_of(trace: Trace, places: Places) -> list[Group]:
             key: Any = id(scope)
             about.setdefault(key, (scope[0], "", places.path_of(scope)))
         else:
-            key = (value.place, id(value.scope)) if value.place is not None else value.index
+            # What a function computes comes in a row; the same line in the next round of a loop is another call.
+            here = value.place, id(value.scope)
+            calls += here != before or value.place is None
+            key = here, calls
             if key not in about:
                 expression = expression_at(value.place)
                 about[key] = None, expression.function if expression else "", places.path(value)
+        before = None if scope is not None else here
         found.setdefault(key, []).append(value)
     groups = [Group(values, *about[key]) for key, values in found.items()]
     groups.sort(key=lambda g: g.values[-1].index)
@@ -197,21 +209,22 @@ def layers_of(trace: Trace, steps: Sequence[Step], names: dict[Value, Name], pla
             equations = tuple(_operation(group, by_value[v], names) for v in inputs)
         upstream = float(np.sqrt(sum(norm(v.gradient) ** 2 for v in outputs)))
         agreement = None if form is None else form.agreement
+        title = _title(group, names, form.kind if form is not None else "")
         layers.append(
             Layer(
-                _title(group, names), group.path, group.location, equations, legend, agreement, upstream,
-                _handed_on(group, inputs), tuple(own + ends), group,
+                title, group.path, group.location, equations, legend, agreement, upstream,
+                *_handed_on(group, inputs), tuple(own + ends), group,
             )
         )  # fmt: skip
     return layers
 
 
-def _handed_on(group: Group, inputs: list[Value]) -> float | None:
-    """The norm of the largest gradient that the way goes on with; of those of leaves if it ends here."""
+def _handed_on(group: Group, inputs: list[Value]) -> tuple[float | None, bool]:
+    """The norm of the largest gradient that the way goes on with, or of the leaves where it ends; whether it ends."""
     handed = {v: group.handed_back(v) for v in inputs}
     inner = [norm(h) for v, h in handed.items() if h is not None and v.primitive is not None]
     ends = [norm(h) for v, h in handed.items() if h is not None and v.primitive is None]
-    return max(inner or ends, default=None)
+    return max(inner or ends, default=None), not inner
 
 
 _MEANINGS = {
@@ -245,11 +258,13 @@ def _operation(group: Group, step: Step, names: dict[Value, Name]) -> Equation:
     return Equation(joined(parts, latex=latex), "; ".join(m for m in (meaning, rest) if m))
 
 
-def _title(group: Group, names: dict[Value, Name]) -> str:
+def _title(group: Group, names: dict[Value, Name], form: str) -> str:
+    """The layer as it was made, the function, or the operation; `form` names what a function proved to be."""
     if group.module is not None:
         kind = type(group.module).__name__
         extra = group.module.extra_repr().replace("\n", ", ")
         extra = extra if len(extra) <= 60 else extra[:59] + "…"
         return f"{group.path} = {kind}({extra})" if group.path else f"{kind}({extra})"
     output = names[group.values[-1]]
-    return f"{output.label} = {group.kind}" if not output.numbered else group.kind
+    kind = form or group.kind
+    return f"{output.label} = {kind}" if not output.numbered else kind

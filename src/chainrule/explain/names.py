@@ -72,7 +72,9 @@ def name_of(base: str, about: str, subscript: int | None = None) -> Name:
         latex = rf"\mathrm{{{latex_text(base)}}}"
     if subscript is None:
         return Name(base, latex, about, base)
-    return Name(base + str(subscript).translate(_SUBSCRIPTS), f"{latex}_{{{subscript}}}", about, f"{base}{subscript}")
+    text = base + str(subscript).translate(_SUBSCRIPTS)
+    label = f"{base}_{subscript}" if base[-1].isdigit() else f"{base}{subscript}"
+    return Name(text, f"{latex}_{{{subscript}}}", about, label)
 
 
 def latex_text(text: str) -> str:
@@ -135,9 +137,9 @@ def name_values(trace: Trace, namespace: Mapping[str, Any]) -> dict[Value, Name]
                 bases[value] = given
     for value in trace.values:
         _name_operands(value, names, bases)
-    _number(trace, names, bases)
     loss = trace.loss
     about = held.get(loss, ("", ""))[0]
+    _number(trace, names, bases, about)
     names[loss] = Name("L", "L", f"the loss {about}" if about not in ("", "L") else "the loss", about or "L")
     return names
 
@@ -197,10 +199,13 @@ def _results(trace: Trace) -> dict[Value, Expression]:
                 read_there.add((parent, keys[parent]))
     found = {}
     for value, key in keys.items():
-        if (value, key) not in read_there or value.several:
-            expression = expression_at(value.place)
-            if expression is not None:
-                found[value] = expression
+        expression = expression_at(value.place)
+        if expression is None:
+            continue
+        # In a loop the same line reads what it made in the round before.
+        whole = call_of(value) is None and _computes(value, expression)
+        if whole or value.several or (value, key) not in read_there:
+            found[value] = expression
     return found
 
 
@@ -243,17 +248,24 @@ def _name_operands(value: Value, names: dict[Value, Name], bases: dict[Value, tu
     for position, parent in enumerate(value.inputs):
         if parent in names or parent in bases or parent.primitive is not None:
             continue
-        if len(written) == 1:
-            position = 0
-        elif len(written) != len(value.inputs) or call_of(value) is not None:
+        if call_of(value) is not None and len(written) == 1:
+            position = 0  # a layer's argument
+        elif len(written) != len(value.inputs) or not _computes(value, expression):
             continue
         if _is_variable(written[position]):
             bases[parent] = written[position].removeprefix("self."), f"written {written[position]}"
 
 
-def _number(trace: Trace, names: dict[Value, Name], bases: dict[Value, tuple[str, str]]) -> None:
-    """Give every value its name, with subscripts where several share one."""
+def _computes(value: Value, expression: Expression) -> bool:
+    """Whether the expression's own operator or function is the operation, and not a call that led to it."""
+    primitive = value.primitive
+    return not expression.function or (primitive is not None and primitive.name == expression.function)
+
+
+def _number(trace: Trace, names: dict[Value, Name], bases: dict[Value, tuple[str, str]], taken: str) -> None:
+    """Give every value its name, with subscripts where several share one or the loss has it."""
     count = Counter(base for base, _ in bases.values())
+    count[taken] += 1
     seen: Counter[str] = Counter()
     unnamed = 0
     for value in trace.values:

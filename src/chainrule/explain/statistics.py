@@ -36,24 +36,37 @@ def statistics(array: Any, heat: int) -> dict[str, Any] | None:
     """
     if array is None or isinstance(array, list | tuple):
         return None
-    entries = magnitude(array)
-    finite = entries[np.isfinite(entries)] if entries.size else entries
-    largest = float(np.abs(finite).max(initial=0.0))
-    scaled = finite / largest if largest else finite
-    nan = int(np.isnan(entries).sum())
-    return {
-        "size": entries.size,
-        "mean": number(float(scaled.mean() * (largest or 1.0))) if finite.size else "NaN",
-        "std": number(float(scaled.std() * (largest or 1.0))) if finite.size else "NaN",
-        "min": number(float(finite.min())) if finite.size else "NaN",
-        "max": number(float(finite.max())) if finite.size else "NaN",
-        "norm": number(float(np.linalg.norm(scaled) * largest)) if finite.size == entries.size else "NaN",
-        "zeros": number(float((entries == 0).mean())) if entries.size else 0.0,
+    entries = magnitude(array).ravel()
+    finite = entries if _all_finite(entries) else entries[np.isfinite(entries)]
+    nan = int(np.isnan(entries).sum()) if finite.size < entries.size else 0
+    told: dict[str, Any] = {"size": entries.size}
+    if finite.size:
+        low, high = float(finite.min()), float(finite.max())
+        largest = max(-low, high) or 1.0
+        scaled = finite / largest
+        mean = float(scaled.sum()) / scaled.size
+        spread = scaled - mean
+        norm = float(np.sqrt(scaled @ scaled)) * largest if finite.size == entries.size else math.nan
+        told |= {
+            "mean": number(mean * largest),
+            "std": number(float(np.sqrt(spread @ spread / scaled.size)) * largest),
+            "min": number(low),
+            "max": number(high),
+            "norm": number(norm),
+        }
+    else:
+        told |= dict.fromkeys(("mean", "std", "min", "max", "norm"), "NaN")
+    return told | {
+        "zeros": number(1 - np.count_nonzero(entries) / entries.size) if entries.size else 0.0,
         "nan": nan,
         "inf": entries.size - finite.size - nan,
-        "values": [number(float(v)) for v in entries.ravel()] if entries.size <= VALUES else None,
-        "heat": heat_map(entries, heat) if heat and entries.size > 1 else None,
+        "values": [number(float(v)) for v in entries] if entries.size <= VALUES else None,
+        "heat": heat_map(magnitude(array), heat) if heat and entries.size > 1 else None,
     }
+
+
+def _all_finite(entries: np.ndarray) -> bool:
+    return bool(np.isfinite(entries.sum())) or bool(np.isfinite(entries).all())
 
 
 def magnitude(array: np.ndarray) -> np.ndarray:

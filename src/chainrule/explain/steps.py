@@ -32,6 +32,8 @@ def flat(array: Any) -> np.ndarray:
 
 def norm(array: Any) -> float:
     """The L2 norm in float64."""
+    if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.dtype.itemsize <= 4:
+        return float(np.sqrt(np.square(array, dtype=np.float64).sum()))  # no square overflows
     entries = flat(array)
     largest = np.abs(entries).max(initial=0.0)
     if largest == 0 or not np.isfinite(largest):
@@ -44,6 +46,8 @@ def share(product: Any, total: Any) -> float:
     size = norm(total)
     if size == 0 or not np.isfinite(size):
         return float("nan")
+    if isinstance(total, np.ndarray) and total.dtype.kind == "f" and isinstance(product, np.ndarray):
+        return float(np.multiply(total / size, product / size, dtype=np.float64).sum())
     return float(np.real(np.vdot(flat(total) / size, flat(product) / size)))
 
 

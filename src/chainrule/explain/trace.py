@@ -14,7 +14,7 @@ import numpy as np
 from ..core import source
 from ..core.autodiff import Released, pull_back
 from ..core.errors import TransformError, located
-from ..core.node import Interpreted, Node, collect, is_missing, materialise
+from ..core.node import Interpreted, Node, collect, is_missing, leaf, materialise
 from ..core.primitive import Primitive
 from ..core.tensor import Tensor, new_tensor
 
@@ -191,6 +191,12 @@ def trace(loss: Tensor, seed: Tensor) -> Trace:
     for node, g in pull_back({root: seed}, order=order, watch=watch).items():
         found[node].gradient = _numbers(g)
     return Trace(values, products, found[root], found)
+
+
+def without_graph(loss: Tensor) -> Trace:
+    """The trace of a loss that no gradient flows back from: this one value."""
+    value = Value(0, loss._node or leaf(loss._value), ())
+    return Trace([value], [], value, {loss._node or id(loss._value): value})
 
 
 def _key(node: Any) -> Any:

@@ -16,26 +16,26 @@ import numpy as np
 from .. import nn
 from ..core.autodiff import grad
 from ..core.tensor import Tensor
+from ..explain.differences import Check as ChainCheck
+from ..explain.explanation import explain
+from ..explain.formulas import Formula
 from ..nn import functional as F
 from ..train.progress import text_table
 
 
 class Activation(NamedTuple):
-    """An activation function: its layer, its value and derivative by hand, and how the derivative is written."""
+    """An activation function: its layer, its value and its derivative by hand."""
 
     module: type[nn.Module]
     value: Callable[[float], float]
     slope: Callable[[float, float], float]  # of z and a = f(z)
-    written: str  # f′(z), with {z} and {a} for the numbers
 
 
 ACTIVATIONS = {
-    "tanh": Activation(nn.Tanh, math.tanh, lambda _z, a: 1 - a * a, "1 − {a}²"),
-    "relu": Activation(nn.ReLU, lambda z: max(z, 0.0), lambda z, _a: float(z > 0), "1 if {z} > 0 else 0"),
-    "sigmoid": Activation(
-        nn.Sigmoid, lambda z: 1 / (1 + math.exp(-z)), lambda _z, a: a * (1 - a), "{a} · (1 − {a})"
-    ),
-}  # fmt: skip
+    "tanh": Activation(nn.Tanh, math.tanh, lambda _z, a: 1 - a * a),
+    "relu": Activation(nn.ReLU, lambda z: max(z, 0.0), lambda z, _a: float(z > 0)),
+    "sigmoid": Activation(nn.Sigmoid, lambda z: 1 / (1 + math.exp(-z)), lambda _z, a: a * (1 - a)),
+}
 
 
 @dataclass(frozen=True)
@@ -151,10 +151,12 @@ def walk_through(
     lines = [
         "One neuron's gradient, step by step",
         f"Test image {number} is: {classes[label]}. The network says: {likeliest(neuron.p, classes)}.",
-        *tell(neuron, classes, label, activation),
+        *tell(neuron, classes, label, activation, network.slope),
         table,
         f"Over all {2 * len(neuron.x) + 3} derivatives, by hand and chainrule {agreement(worst[0])},",
         f"by hand and finite differences {agreement(worst[1])} (relative to the largest entry of each gradient).",
+        f"The {len(network.check.products)} products of the chain rule between the loss and hidden2, with all their "
+        f"entries: the rules and finite differences {agreement(network.check.largest_error)}.",
     ]
     return Walk("\n".join(lines), checks, *worst)
 
@@ -170,20 +172,27 @@ class Pass(NamedTuple):
     dL_dz: np.ndarray
     dL_dW: np.ndarray
     dL_db: np.ndarray
+    slope: Formula  # ∂a/∂z as chainrule explains it
+    check: ChainCheck
 
 
 def through_network(model: Any, image: np.ndarray, label: int, f: Activation) -> Pass:
-    """Run the image through a float64 copy of the model and differentiate the loss."""
+    """Run the image through a float64 copy of the model and explain the gradient of hidden2."""
     double = type(model)(f.module).double()
     double.load_state_dict(model.state_dict())
     x = double.f1(double.hidden1(double.pixels(Tensor(image[None].astype(np.float64)))))
     z = double.hidden2(x)
     a = double.f2(z)
     loss = F.cross_entropy(double.output(a), Tensor([label]))
-    dL_da, dL_dz, dL_dW, dL_db = grad(loss, [a, z, double.hidden2.weight, double.hidden2.bias])
+    explained = explain(loss, wrt=[double.hidden2.weight, double.hidden2.bias])
+    dL_da, dL_dz, dL_dW, dL_db = (
+        explained.step(of).gradient for of in (a, z, double.hidden2.weight, double.hidden2.bias)
+    )
+    slope = explained.step(z).terms[0].local_formula
+    assert slope is not None
     weights = {name: value.numpy() for name, value in double.state_dict().items()}
-    rows = [t.numpy()[0] for t in (x, z, a, dL_da, dL_dz)]
-    return Pass(weights, rows[0], rows[1], rows[2], rows[3], rows[4], dL_dW.numpy(), dL_db.numpy())
+    rows = [t[0] for t in (x.numpy(), z.numpy(), a.numpy(), dL_da, dL_dz)]
+    return Pass(weights, rows[0], rows[1], rows[2], rows[3], rows[4], dL_dW, dL_db, slope, explained.check())
 
 
 def choose_neuron(network: Pass) -> int:
@@ -244,11 +253,12 @@ def by_differences(neuron: Neuron, f: Activation, h: float = 1e-5) -> dict[str, 
     }
 
 
-def tell(n: Neuron, classes: tuple[str, ...], label: int, activation: str) -> list[str]:
-    """The steps in words and numbers."""
+def tell(n: Neuron, classes: tuple[str, ...], label: int, activation: str, formula: Formula) -> list[str]:
+    """The steps in words and numbers; `formula` is ∂a/∂z."""
     terms = [int(k) for k in np.argsort(-np.abs((n.p - n.y) * n.v), kind="stable")]
     rest = sum((n.p - n.y)[k] * n.v[k] for k in terms[3:])
-    slope = ACTIVATIONS[activation].written.format(z=num(n.z), a=factor(n.a))
+    slope = formula.with_numbers({"a": factor(n.a), "z": factor(n.z)}).partition(" = ")[2]
+    slope = slope if slope.startswith("(") else f"({slope})"
     loss, dL_da = -math.log(n.p[label]), num(n.dL_da)
     return [
         f"Neuron {n.index} of hidden2 has {len(n.x)} inputs x (the outputs of hidden1), weights w, a bias b, and "
@@ -268,7 +278,7 @@ def tell(n: Neuron, classes: tuple[str, ...], label: int, activation: str) -> li
         ),
         f"       + {factor(rest)}   [the other {len(classes) - 3} classes]",
         f"       = {dL_da}",
-        f"  2. ∂L/∂z = ∂L/∂a · f′(z) = {dL_da} · ({slope}) = {dL_da} · {num(n.slope)} = {num(n.dL_dz)}",
+        f"  2. ∂L/∂z = ∂L/∂a · f′(z) = {dL_da} · {slope} = {dL_da} · {num(n.slope)} = {num(n.dL_dz)}",
         "  3. ∂L/∂W = ∂L/∂z · x, one number for each weight; the largest:",
         *(f"       ∂L/∂W[{i}] = {num(n.dL_dz)} · {factor(n.x[i])} = {num(n.dL_dW[i])}" for i in largest(n.dL_dW)),
         f"  4. ∂L/∂b = ∂L/∂z = {num(n.dL_db)}",

@@ -16,7 +16,7 @@ from ..layers import Equation, Group, Symbol
 from ..names import Name
 from ..steps import flat
 from ..trace import Value
-from . import attention, linear, losses, normalisation, pointwise
+from . import attention, linear, losses, normalisation, pointwise, recurrent
 from .call import REARRANGE, Call, Candidate, Form, forms
 
 AGREES = {"float64": 1e-9, "complex128": 1e-9}  # of other data types their rounding allows 1e-4
@@ -25,8 +25,9 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """Equations, what their symbols stand for, and how well they agree with autodiff."""
+    """Equations, what their symbols stand for, and how well they agree with autodiff; `kind` names the form."""
 
+    kind: str
     equations: tuple[Equation, ...]
     legend: tuple[Symbol, ...]
     agreement: float
@@ -41,13 +42,23 @@ def closed_form(group: Group, names: dict[Value, Name]) -> ClosedForm | None:
     delta = flat(output.gradient).reshape(output.shape)
     with np.errstate(all="ignore"):
         for function in _known(group):
-            for number, candidate in enumerate(function(Call(group, names, delta))):
+            for number, candidate in enumerate(_fitting(function, Call(group, names, delta))):
                 # Where δ cancels (a bias before a batch norm) only rounding is left; compare it with what cancelled.
                 uncancelled = (c for i, c in enumerate(function(Call(group, names, np.abs(delta)))) if i == number)
                 agreement = _agreement(group, candidate, uncancelled, tolerance)
                 if agreement is not None:
-                    return ClosedForm(tuple(candidate.equations), tuple(candidate.legend), agreement)
+                    named = any(f is function and group.kind in kinds for kinds, f in forms)
+                    kind = group.kind if named else function.__name__
+                    return ClosedForm(kind, tuple(candidate.equations), tuple(candidate.legend), agreement)
     return None
+
+
+def _fitting(function: Form, call: Call) -> Iterator[Candidate]:
+    """The candidates of a form, up to where the call's shapes are none that it knows."""
+    try:
+        yield from function(call)
+    except (ValueError, IndexError):
+        return
 
 
 def _known(group: Group) -> list[Form]:
@@ -65,7 +76,7 @@ def _primitives(group: Group) -> set[str]:
     """A single operation goes by its name; so does a layer that is one operation and rearrangements."""
     names = {v.primitive.name for v in group.values if v.primitive is not None}
     rest = names - REARRANGE
-    return rest if len(rest) == 1 else names & {"affine", "conv"}
+    return rest if len(rest) == 1 else {"affine", "conv"} & rest if rest <= {"affine", "conv", "add", "pad"} else set()
 
 
 def _agreement(group: Group, candidate: Candidate, uncancelled: Iterator[Candidate], tolerance: float) -> float | None:

@@ -1,0 +1,120 @@
+"""Why a gradient is NaN or infinite: the first operation that made it, with its operands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..steps import flat, local_numbers
+from ..trace import Value
+from .answer import Answer, Evidence, where
+
+if TYPE_CHECKING:
+    from ..explanation import Explanation
+
+
+def why_not_finite(e: Explanation) -> Answer:
+    """The first operation that made NaN or infinity, forwards or backwards, with its inputs."""
+    question = "Why is the gradient NaN or infinite?"
+    forward = [v for v in e.trace.values if _bad(v.array())]
+    for value in forward:
+        if value.primitive is None:
+            reader = next((r for r in e.trace.values if value in r.inputs), None)
+            kind = "parameter" if e.is_parameter(value) else "input"
+            text = f"The {kind} {e.names[value].label} already holds {_kind(value.array())}."
+            read = () if reader is None else (Evidence(f"first read by {where(e, reader)}", reader),)
+            return Answer(question, text, (Evidence(_entries(value), value), *read))
+        if not any(_bad(i.array()) for i in value.inputs) and _matters(e, value):
+            text = f"The forward pass made {_kind(value.array())} from finite numbers: {where(e, value)}."
+            return Answer(question, text, (Evidence(_entries(value), value), *_operands(e, value)))
+    for product in e.trace.products:
+        if product.array is None or not _bad(product.array) or _bad(product.consumer.gradient):
+            continue
+        consumer = product.consumer
+        finite = "What reached the loss is finite" if forward else "The forward pass is finite"
+        text = (
+            f"{finite}. The derivative of {where(e, consumer)} is not: it turned a finite gradient "
+            f"into {_kind(product.array)}."
+        )
+        at = _first_bad(product.array)
+        operand = product.operand
+        evidence = [Evidence(f"∂L/∂{e.names[operand].label}{_index(at)} = {product.array[at]:.6g}", operand)]
+        local = local_numbers(product)
+        if local is not None and local.shape == product.array.shape:
+            g = np.broadcast_to(consumer.gradient, local.shape)[at]
+            told = f"it is the product of the gradient {g:.6g} and the derivative {local[at]:.6g}"
+            evidence.append(Evidence(told, consumer))
+        evidence += _operands(e, consumer, at)
+        return Answer(question, text, tuple(evidence))
+    for value in e.targets:
+        if _bad(value.gradient):
+            return Answer(question, f"The sum of finite products overflows at {e.names[value].label}.", ())
+    return Answer(question, "It is finite, and so is every value and every product of the graph.", ())
+
+
+def _matters(e: Explanation, value: Value) -> bool:
+    """Whether what is not finite here reached the loss or a gradient; a mask may have absorbed it."""
+    stack, seen = [value], {value}
+    while stack:
+        current = stack.pop()
+        if current is e.trace.loss or (current.gradient is not None and _bad(current.gradient)):
+            return True
+        for reader in e.trace.values[current.index :]:
+            if current in reader.inputs and reader not in seen and _bad(reader.array()):
+                seen.add(reader)
+                stack.append(reader)
+    return False
+
+
+def _bad(array: Any) -> bool:
+    if array is None:
+        return False
+    if isinstance(array, list | tuple):
+        return any(map(_bad, array))
+    return array.dtype.kind in "fc" and not bool(np.isfinite(array).all())
+
+
+def _kind(array: Any) -> str:
+    return "NaN" if np.isnan(flat(array)).any() else "infinity"
+
+
+def _first_bad(array: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+
+
+def _index(at: tuple[int, ...]) -> str:
+    return f"[{', '.join(map(str, at))}]" if at else ""
+
+
+def _entries(value: Value) -> str:
+    array = value.array()
+    if isinstance(array, tuple):
+        array = next(a for a in array if _bad(a))
+    bad = ~np.isfinite(array)
+    at = _first_bad(array)
+    return f"{int(bad.sum())} of {array.size} entries, first at {list(at)}: {array[at]}"
+
+
+def _operands(e: Explanation, value: Value, at: tuple[int, ...] | None = None) -> tuple[Evidence, ...]:
+    """The operands of an operation, at an entry where their shape has it."""
+    found = []
+    where_bad = at if at is not None else (None if value.several else _first_bad(value.array()))
+    for operand in value.inputs:
+        array = operand.array()
+        if isinstance(array, tuple) or array.dtype.kind not in "fiu" or not array.size:
+            continue
+        name = e.names[operand].label
+        if array.size == 1:
+            text = f"{name} = {array.item():.6g}"
+        elif where_bad is not None and array.shape == (value.shape if at is None else _shape_like(value, at, array)):
+            text = f"{name}{_index(where_bad)} = {array[where_bad]:.6g}"
+        else:
+            text = f"{name} of shape {array.shape} lies between {np.nanmin(array):.6g} and {np.nanmax(array):.6g}"
+        found.append(Evidence(text, operand))
+    return tuple(found)
+
+
+def _shape_like(value: Value, at: tuple[int, ...], array: np.ndarray) -> tuple[int, ...]:
+    fits = len(at) == array.ndim and all(i < n for i, n in zip(at, array.shape, strict=True))
+    return array.shape if fits else (-1,)
