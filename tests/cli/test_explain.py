@@ -70,7 +70,7 @@ def test_a_recipe_is_explained_on_its_first_batch(tmp_path: Path, capsys: pytest
     assert run("fashion-mnist", "--wrt", "hidden1.weight") == 0
     out = capsys.readouterr().out
     assert "hidden1 = Linear(in_features=784, out_features=256, bias=True)" in out
-    assert "∂L/∂s = (p - y) / N" in out
+    assert "∂L/∂s = (p − y) / N" in out
 
 
 def test_a_gradient_that_is_cut_off_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

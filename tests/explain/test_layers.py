@@ -79,9 +79,9 @@ def test_cross_entropy_is_probability_minus_truth(reduction: str, shape: tuple[i
     classes = Tensor(np.random.default_rng(2).integers(0, 3, (*shape[:1], *shape[2:]) if len(shape) > 1 else ()))
     found = only(F.cross_entropy(s, classes, reduction=reduction), "cross_entropy")
     assert found.agreement is not None and found.agreement < 1e-12
-    assert found.equations[1].formula.text == ("∂L/∂s = (p - y) / N" if reduction == "mean" and classes.size > 1 else
+    assert found.equations[1].formula.text == ("∂L/∂s = (p − y) / N" if reduction == "mean" and classes.size > 1 else
                                                found.equations[1].formula.text)  # fmt: skip
-    assert "(p - y)" in found.equations[1].formula.text
+    assert "(p − y)" in found.equations[1].formula.text
 
 
 @pytest.mark.parametrize("options", [{"weight": Tensor([1.0, 2.0, 3.0])}, {"label_smoothing": 0.1}])
@@ -89,15 +89,15 @@ def test_a_variant_that_the_form_does_not_cover_is_not_described_by_it(options: 
     s = Tensor(np.random.default_rng(1).standard_normal((5, 3)).astype(np.float32), requires_grad=True)
     found = only(F.cross_entropy(s, Tensor(np.array([0, 1, 2, 2, 1])), **options), "cross_entropy")
     assert found.agreement is None
-    assert not any("(p - y)" in q.formula.text for q in found.equations)
+    assert not any("(p − y)" in q.formula.text for q in found.equations)
 
 
 @pytest.mark.parametrize(
     ("function", "target", "written"),
     [
-        (F.mse_loss, [[0.5, -1.0], [2.0, 0.0]], "∂L/∂x = 2 (x - t) / n"),
-        (F.binary_cross_entropy_with_logits, [[0.0, 1.0], [1.0, 0.25]], "∂L/∂x = (p - t) / n"),
-        (lambda x, t: F.mse_loss(x, t, reduction="sum"), [[0.5, -1.0], [2.0, 0.0]], "∂L/∂x = 2 (x - t)"),
+        (F.mse_loss, [[0.5, -1.0], [2.0, 0.0]], "∂L/∂x = 2 (x − t) / n"),
+        (F.binary_cross_entropy_with_logits, [[0.0, 1.0], [1.0, 0.25]], "∂L/∂x = (p − t) / n"),
+        (lambda x, t: F.mse_loss(x, t, reduction="sum"), [[0.5, -1.0], [2.0, 0.0]], "∂L/∂x = 2 (x − t)"),
     ],
 )
 def test_losses_of_numbers_are_known_by_what_they_compute(function: Any, target: Any, written: str) -> None:
@@ -148,7 +148,7 @@ def test_recurrent_layers_show_backpropagation_through_time(name: str, fused: bo
     hidden = states[0] if isinstance(states, tuple) else states
     found = only(weighted_sum(hidden if last else sequence), name.split()[0])
     assert found.agreement is not None and found.agreement < 1e-12
-    assert "∂L/∂U = Σ δ[t]ᵀ h[t-1]" in [q.formula.text for q in found.equations]
+    assert "∂L/∂U = Σ δ[t]ᵀ h[t−1]" in [q.formula.text for q in found.equations]
 
 
 def test_layers_open_into_the_steps_they_consist_of() -> None:

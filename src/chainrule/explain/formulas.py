@@ -86,7 +86,7 @@ def named_mathml(name: Name) -> str:
 
 def literal(text: str, latex: str | None = None) -> Formula:
     """A formula without names."""
-    return Formula(text, text if latex is None else latex, ())
+    return Formula(text.replace("-", "−"), text if latex is None else latex, ())
 
 
 def joined(parts: Sequence[Formula | str], *, latex: Sequence[str] | None = None) -> Formula:

@@ -178,8 +178,10 @@ def _held_names(trace: Trace, namespace: Mapping[str, Any]) -> dict[Value, tuple
 def _constant_name(value: Value) -> Name | None:
     array = value.value
     if isinstance(array, np.ndarray) and array.size == 1 and array.dtype.kind in "biufc":
-        text, latex = number(array.item(), "text"), number(array.item(), "latex")
-        return Name(text, latex, "a number", text)
+        text, latex = number(array.item(), "text").replace("-", "−"), number(array.item(), "latex")
+        if text.startswith("−"):
+            text, latex = f"({text})", f"({latex})"
+        return Name(text, latex, "a number", number(array.item(), "text"))
     return None
 
 

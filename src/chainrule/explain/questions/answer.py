@@ -31,7 +31,7 @@ class Answer:
     evidence: tuple[Evidence, ...]
 
     def __str__(self) -> str:
-        return "\n".join([self.text, *(f"  - {e.text}" for e in self.evidence)])
+        return "\n".join([self.text, *(f"  - {e.text}" for e in self.evidence if e.text not in self.text)])
 
 
 def together(found: list[Answer]) -> Answer:
@@ -40,12 +40,12 @@ def together(found: list[Answer]) -> Answer:
     return Answer(found[0].question, text, tuple(dict.fromkeys(x for a in found for x in a.evidence)))
 
 
-def where(e: Explanation, value: Value) -> str:
-    """`tanh in fc1 at train.py:12: …`: the operation with its module and line."""
+def where(e: Explanation, value: Value, *, source: bool = False) -> str:
+    """`tanh in module fc1 at train.py:12`: the operation with its module and line, and the source of it."""
     text = value.primitive.name if value.primitive else e.names[value].label
     path = e.places.path(value)
     text += f" in module {path}" if path else ""
-    return f"{text} at {value.location}" if value.location else text
+    return f"{text} at {value.location if source else value.location.where}" if value.location else text
 
 
 def values_on_way(e: Explanation, target: Value) -> list[Value]:

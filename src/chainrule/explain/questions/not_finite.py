@@ -26,7 +26,7 @@ def why_not_finite(e: Explanation) -> Answer:
             read = () if reader is None else (Evidence(f"first read by {where(e, reader)}", reader),)
             return Answer(question, text, (Evidence(_entries(value), value), *read))
         if not any(_bad(i.array()) for i in value.inputs) and _matters(e, value):
-            text = f"The forward pass made {_kind(value.array())} from finite numbers: {where(e, value)}."
+            text = f"The forward pass made {_kind(value.array())} from finite numbers: {where(e, value, source=True)}."
             return Answer(question, text, (Evidence(_entries(value), value), *_operands(e, value)))
     for product in e.trace.products:
         if product.array is None or not _bad(product.array) or _bad(product.consumer.gradient):

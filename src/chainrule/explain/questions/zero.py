@@ -29,15 +29,15 @@ def why_zero(e: Explanation) -> Answer:
     evidence = tuple(_stop_evidence(e, p) for p in stops[:SHOWN])
     if zeros == 1:
         head = f"Every entry of ∂L/∂{label} is zero"
-        text = f"{head}: the gradient stops at {_listed(evidence)}." if stops else f"{head}: the products cancel."
+        text = f"{head}: the gradient stops at {_listed(e, evidence)}." if stops else f"{head}: the products cancel."
     else:
         head = f"{percent(zeros)} of the entries of ∂L/∂{label} are zero{_zero_rows(target)}"
         text = f"{head}. On the way the gradient is stopped in part:" if stops else f"{head}."
     return Answer(question, text, evidence)
 
 
-def _listed(evidence: Iterable[Evidence]) -> str:
-    return "; and at ".join(x.text.split(";")[0] for x in evidence)
+def _listed(e: Explanation, evidence: Iterable[Evidence]) -> str:
+    return " and at ".join(dict.fromkeys(where(e, x.value) for x in evidence if x.value is not None))
 
 
 def _zero_rows(target: Value) -> str:
@@ -86,7 +86,7 @@ def _partial_stops(e: Explanation, target: Value) -> list[Product]:
 
 def _stop_evidence(e: Explanation, product: Product) -> Evidence:
     consumer = product.consumer
-    text = where(e, consumer)
+    text = where(e, consumer, source=True)
     local = local_numbers(product)
     if product.array is None:
         return Evidence(f"{text}; its derivative is zero everywhere", consumer)
