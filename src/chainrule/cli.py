@@ -234,6 +234,7 @@ def explain(
     steps: Annotated[bool, typer.Option("--steps", help="Every operation instead of whole layers.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Compare every step with finite differences.")] = False,
     save: Annotated[Path | None, typer.Option(help="Write the explanation as a page (HTML) to this file.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A training run's folder: the page shows its course, too.")] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -250,8 +251,10 @@ def explain(
     asked: Any = None if not wrt else wrt[0] if len(wrt) == 1 else wrt
     found = explained(names["loss"], asked, at=entry, names=names)
     checked = found.check() if check else None
+    if run is not None and save is None and not open_page:
+        raise _Usage("--run is shown on the page: add --save FILE or --open")
     if open_page or save is not None:
-        page = found.save(save or Path(tempfile.mkdtemp(prefix="chainrule-")) / "explanation.html")
+        page = found.save(save or Path(tempfile.mkdtemp(prefix="chainrule-")) / "explanation.html", run=run)
         print(f"saved {page}", file=sys.stderr)
         if open_page and not webbrowser.open(page.resolve().as_uri()):
             print("chainrule: there is no browser to open it with", file=sys.stderr)
@@ -361,6 +364,41 @@ def _asked(sign: str) -> str:
         return input(sign if sys.stdin.isatty() else "").strip()
     except EOFError:
         return ""
+
+
+@app.command()
+@guarded
+def studio(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="[PROBLEM_OR_SCRIPT]", help="neuron, xor, moons, digits, cnn; or a Python file."),
+    ] = "moons",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
+    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
+) -> None:
+    """Change and train a small network in the browser, and watch its gradients follow.
+
+    The page is served to this machine only, at an address with a token. A script of your own
+    defines `model` and a function `forward()` that returns the loss. Ctrl-C ends it.
+    """
+    from .studio.problems import PROBLEMS
+    from .studio.server import serve
+    from .studio.session import Session
+
+    own = None
+    if what.endswith(".py") or Path(what).is_file():
+        from .studio.script import own_network
+
+        own = own_network(what)
+    else:
+        require_known(what, "problem or script", PROBLEMS)
+
+    def ready(address: str) -> None:
+        print(f"the studio is at {address}", flush=True)
+        if open_page:
+            webbrowser.open(address)
+
+    serve(lambda: Session(own=own) if own else Session(what), port, ready)
 
 
 @app.command()

@@ -67,12 +67,12 @@ def open_page(browser: Browser, pages: dict[str, Path]) -> Iterator[Open]:
         )
         contexts.append(context)
         page = context.new_page()
-        file = name if isinstance(name, Path) else pages[name]
+        address = name if str(name).startswith("http") else (pages.get(str(name)) or Path(name)).as_uri()
         page.on("console", lambda m: troubles.append(f"console {m.type}: {m.text}") if m.type != "log" else None)
         page.on("pageerror", lambda error: troubles.append(f"exception: {error}"))
         page.on("dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda r: troubles.append(f"request: {r.url[:100]}") if _outside(r.url, file) else None)
-        page.goto(file.as_uri())
+        page.on("request", lambda r: troubles.append(f"request: {r.url[:100]}") if _outside(r.url, address) else None)
+        page.goto(address)
         page.wait_for_selector("html[data-ready]", timeout=20_000) if not options else None
         return page
 
@@ -82,8 +82,8 @@ def open_page(browser: Browser, pages: dict[str, Path]) -> Iterator[Open]:
     assert troubles == []
 
 
-def _outside(url: str, file: Path) -> bool:
-    return url != file.as_uri() and not url.startswith("data:") and url != "about:srcdoc"
+def _outside(url: str, address: str) -> bool:
+    return url not in (address, "about:srcdoc") and not url.startswith("data:")
 
 
 @pytest.fixture

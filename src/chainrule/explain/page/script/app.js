@@ -1,10 +1,11 @@
 // The page as a whole: which view is shown, where in the course one is, and what keys do.
 
-import { byId, h, replace } from "./dom.js";
+import { byId, replace } from "./dom.js";
 import { Explanation, single } from "./explanation.js";
 import { Graph } from "./graph.js";
 import { repaint } from "./heatmap.js";
 import { LayerView } from "./layerview.js";
+import { Live } from "./live.js";
 import { looks } from "./looks.js";
 import { NetworkView } from "./network.js";
 import { NeuronView } from "./neuron.js";
@@ -14,6 +15,7 @@ import { Scene } from "./scene.js";
 import { Search } from "./search.js";
 import { Stepper } from "./stepper.js";
 import { Course } from "./stops.js";
+import { StudioView } from "./studio.js";
 import { Tabs } from "./tabs.js";
 import { startTheme } from "./theme.js";
 import { TrainingView } from "./training.js";
@@ -29,14 +31,14 @@ export class App {
     startTheme(byId("theme"), () => {
       repaint();
       this.scene.viewport.request();
-      this.views.training?.choose();
-      this.views.neuron?.draw();
+      for (const view of Object.values(this.views)) view.repaint?.();
     });
     this.stepper = new Stepper(byId("stepper"), (index) => this.go(index));
     this.show(new Explanation(data.explanation));
+    if (data.live) this.connect(data.live);
     this.buildViews();
     this.listen();
-    this.tabs.select("steps");
+    this.tabs.select(data.live ? "studio" : "steps");
     this.go(-1, { speak: false });
     document.documentElement.dataset.ready = "true";
     performance.mark("ready");
@@ -51,24 +53,59 @@ export class App {
     this.panel = new Panel(byId("panel"), explanation, this.graph, (node, pass) => this.visit(node, pass));
     this.scene = new Scene(byId("graph"), this.graph, looks(explanation, this.graph, this.course), (id) => this.press(id));
     this.search = new Search(byId("search"), byId("found"), explanation, this.graph, (id) => this.reach(id));
-    const loss = single(explanation.loss.value);
-    replace(byId("heading"), explanation.title);
-    replace(byId("loss"), loss === null ? "" : `L = ${number(loss)}`);
+    replace(byId("heading"), this.data.studio?.title ?? explanation.title);
+    this.nameLoss();
     this.nameOpenAll();
     this.fit();
   }
 
   buildViews() {
-    const { explanation, data } = this;
+    const { explanation, data, views } = this;
     const go = (node, pass) => {
       this.tabs.select("steps");
       this.visit(node, pass);
     };
-    if (data.neurons?.length) this.views.neuron = new NeuronView(byId("view-neuron"), data.neurons, (text) => this.say(text));
-    if (explanation.layers.length) this.views.layers = new LayerView(byId("view-layers"), explanation, go);
-    this.views.network = new NetworkView(byId("view-network"), explanation, go);
-    if (data.run) this.views.training = new TrainingView(byId("view-training"), data.run, (text) => this.say(text));
+    const say = (text) => this.say(text);
+    const made = { studio: views.studio };
+    if (data.neurons?.length) made.neuron = new NeuronView(byId("view-neuron"), data.neurons, say);
+    if (explanation.layers.length) made.layers = new LayerView(byId("view-layers"), explanation, go);
+    made.network = new NetworkView(byId("view-network"), explanation, go);
+    if (data.run) made.training = new TrainingView(byId("view-training"), data.run, say);
+    this.views = Object.fromEntries(Object.entries(made).filter(([, view]) => view));
     this.tabs.offer(["steps", ...Object.keys(this.views)]);
+  }
+
+  /** The studio's server: each state that it sends is shown in all views. */
+  connect(address) {
+    const live = new Live(address, (data) => this.update(data), () => this.views.studio.lost());
+    this.views.studio = new StudioView(byId("view-studio"), (command) => live.send(command));
+    this.views.studio.update(this.data.studio, this.data.neurons);
+  }
+
+  /** Show another state of a live session; the step and the view stay where they are. */
+  update(data) {
+    if (!data.explanation) {
+      this.views.studio.complain(data.trouble);
+      return;
+    }
+    this.data = data;
+    const next = new Explanation(data.explanation);
+    this.views.studio.update(data.studio, data.neurons);
+    if (this.explanation.isLike(next)) {
+      this.explanation.adopt(next);
+      this.scene.look = looks(this.explanation, this.graph, this.course);
+      this.panel.show(this.course.stop, { stay: true });
+      this.scene.viewport.request();
+      this.views.neuron?.update(data.neurons);
+      this.views.layers?.update();
+      this.views.network.update();
+      this.nameLoss();
+    } else {
+      this.show(next);
+      this.buildViews();
+      this.go(-1, { speak: false });
+      if (!this.views[this.view] && this.view !== "steps") this.tabs.select("studio");
+    }
   }
 
   enter(name) {
@@ -90,7 +127,7 @@ export class App {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
     const target = event.target;
     if (target.closest("input:not([type=range]), select, textarea, dialog[open], [role=tablist]")) return;
-    if (target.matches("input[type=range]") && event.key.startsWith("Arrow")) return;
+    if (target.matches("input[type=range]") && /^(Arrow|Home|End|Page)/.test(event.key)) return;
     const action = {
       ArrowRight: () => this.step(1),
       ArrowLeft: () => this.step(-1),
@@ -199,6 +236,11 @@ export class App {
     this.changed();
     this.go(this.course.index, { speak: false });
     this.fit();
+  }
+
+  nameLoss() {
+    const loss = single(this.explanation.loss.value);
+    replace(byId("loss"), loss === null ? "" : `L = ${number(loss)}`);
   }
 
   nameOpenAll() {

@@ -36,6 +36,22 @@ export class Explanation {
     }
   }
 
+  /** Whether another explanation is of the same graph, with other numbers. */
+  isLike(other) {
+    const same = (node, i) => {
+      const twin = other.nodes[i];
+      return node.primitive === twin.primitive && node.label === twin.label && String(node.inputs) === String(twin.inputs);
+    };
+    return this.nodes.length === other.nodes.length && this.steps.length === other.steps.length && this.nodes.every(same);
+  }
+
+  /** Take over the numbers of an explanation of the same graph. */
+  adopt(other) {
+    const { document, edges, steps, layers, answers, check } = other;
+    Object.assign(this, { document, edges, steps, layers, answers, check });
+    this.nodes.forEach((node, i) => Object.assign(node, { value: other.nodes[i].value, gradient: other.nodes[i].gradient, forward: other.nodes[i].forward }));
+  }
+
   /** A formula as plain text. */
   text(formula) {
     return formula ? this.filled(formula, "text") : "";

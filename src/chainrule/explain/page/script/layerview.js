@@ -28,7 +28,13 @@ export class LayerView {
     if (layers.length) this.show(0);
   }
 
+  /** Show the same layer with other numbers. */
+  update() {
+    this.show(this.index);
+  }
+
   show(index) {
+    this.index = index;
     const { explanation: e } = this;
     const layer = e.layers[index];
     this.buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === index)));

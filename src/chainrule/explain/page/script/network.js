@@ -49,18 +49,24 @@ const VERDICTS = [
 
 export class NetworkView {
   constructor(element, explanation, go) {
-    this.rows = depthRows(explanation);
-    if (!this.rows.length) {
-      replace(element, h("p", { class: "empty" }, "This computation has no modules: there is no depth to look along. The steps show each derivative."));
+    Object.assign(this, { element, explanation, go });
+    this.update();
+  }
+
+  /** Draw it again, with the numbers as they are now. */
+  update() {
+    const rows = depthRows(this.explanation);
+    if (!rows.length) {
+      replace(this.element, h("p", { class: "empty" }, "This computation has no modules: there is no depth to look along. The steps show each derivative."));
       return;
     }
     replace(
-      element,
+      this.element,
       h("h2", {}, "Gradients by depth"),
-      h("p", { class: "lead" }, describe(this.rows)),
+      h("p", { class: "lead" }, describe(rows)),
       h("p", { class: "keys" }, h("span", { class: "key signal" }, "root mean square of ∂L/∂output"), h("span", { class: "key weights" }, "norm of ∂L/∂parameters")),
-      h("div", { class: "chart-scroll" }, chart(this.rows, go)),
-      table(this.rows, go),
+      h("div", { class: "chart-scroll" }, chart(rows, this.go)),
+      table(rows, this.go),
     );
   }
 }

@@ -39,11 +39,16 @@ export class NeuronView {
   }
 
   chooseLayer() {
-    this.shown = this.neurons.filter((neuron) => neuron.layer === this.layerChoice.value);
+    this.offer(this.neurons.filter((neuron) => neuron.layer === this.layerChoice.value));
+  }
+
+  offer(neurons, index = neurons[0].index) {
+    this.shown = neurons;
     replace(
       this.neuronChoice,
       this.shown.map((neuron, i) => h("option", { value: String(i) }, `${neuron.index} (∂L/∂z = ${number(neuron.dL_dz, 3)})`)),
     );
+    this.neuronChoice.value = String(Math.max(0, neurons.findIndex((neuron) => neuron.index === index)));
     this.choose();
   }
 
@@ -52,6 +57,20 @@ export class NeuronView {
     this.steps = textbook(this.neuron);
     this.at = Math.min(this.at, this.steps.length - 1);
     this.draw();
+  }
+
+  /** Paint again, after the colours changed. */
+  repaint() {
+    this.draw();
+  }
+
+  /** Show the same neuron with other numbers. */
+  update(neurons) {
+    const { layer, index } = this.neuron;
+    this.neurons = neurons;
+    const same = neurons.filter((neuron) => neuron.layer === layer).sort((a, b) => a.index - b.index);
+    if (!same.length) return;
+    this.offer(same, index);
   }
 
   /** Go to a step by the keyboard; true if this view has one there. */
@@ -75,6 +94,16 @@ export class NeuronView {
       ),
     );
   }
+}
+
+/** The textbook's steps in short: formula and numbers, one line each. */
+export function textbookLines(neuron) {
+  return h(
+    "table",
+    { class: "textbook-lines" },
+    h("caption", {}, "Forward and backward"),
+    h("tbody", {}, textbook(neuron).map((step) => h("tr", { class: step.pass }, h("th", { scope: "row" }, formula(step.mathml, { block: false, spoken: step.name })), h("td", {}, step.numeric)))),
+  );
 }
 
 // The steps of the textbook. Without an activation there is no a of its own, so two of them fall away.

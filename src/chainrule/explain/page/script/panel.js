@@ -15,10 +15,11 @@ export class Panel {
   }
 
   /** Show a stop, or the overview for null. Returns the sentence for the reader's ear. */
-  show(stop) {
+  show(stop, { stay = false } = {}) {
     const [sentence, content] = stop === null ? this.overview() : this.step(stop);
+    const { scrollTop } = this.element;
     replace(this.element, content);
-    this.element.scrollTop = 0;
+    this.element.scrollTop = stay ? scrollTop : 0;
     return sentence;
   }
 

@@ -57,6 +57,10 @@ export class TrainingView {
   }
 
   /** Paint again, after the colours changed. */
+  repaint() {
+    this.choose();
+  }
+
   paint() {
     const { run, statistic } = this;
     const values = run.statistics[statistic.key];
