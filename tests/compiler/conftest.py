@@ -20,3 +20,11 @@ def program(request, monkeypatch):
 
     monkeypatch.setattr(sys.modules["chainrule.compiler.compile"], "build", request.param)
     return request.param
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Programs of tests stay out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHAINRULE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

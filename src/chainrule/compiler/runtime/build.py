@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable
 
 from ..code.dense import emit_dense
@@ -17,13 +18,15 @@ from ..schedule.build import schedule
 from ..schedule.kernels import GemmKernel, HostKernel, Kernel, LoopKernel, RandomKernel, ScatterKernel, WindowKernel
 from ..schedule.pooling import window_work
 from ..schedule.signature import pointers, signature
+from . import cache
+from .image import Image, image
 from .layout import Layout, layout
-from .program import Program, Step
+from .program import Program
 from .segments import Call, emit_segment, is_worth_threads
 
 
 def build(graph: Graph, target: Target | None = None, threads: int | None = None) -> Program:
-    """Native code for a graph.
+    """Native code for a graph, from the disk cache where it is there.
 
     Args:
         target: what machine to use; this one by default.
@@ -31,39 +34,49 @@ def build(graph: Graph, target: Target | None = None, threads: int | None = None
     """
     target = target or host()
     threads = threads or thread_count()
+    name = cache.key(graph, target, threads)
+    entry = cache.read(name) if name is not None else None
+    if entry is not None:
+        with contextlib.suppress(RuntimeError):
+            return _loaded(graph, *entry, cached=True)
     planned = layout(schedule(graph), target, threads)
     if not is_worth_threads(planned.kernels):
         threads = 1
-    module, steps = _code(planned, target, threads)
-    names = [s.segment for s in steps if s.segment]
-    library = load(object_code(module, target), names, pool().imports if threads > 1 else None)
-    constants = [planned.graph.constants[v] for v in planned.constants]
-    return Program(
-        library, steps, planned.slots, constants, (len(graph.inputs), len(graph.outputs)), planned.arena, threads
-    )
+    module, steps, names = code_of(planned, target, threads)
+    made = image(graph, planned, steps, names, threads)
+    code = object_code(module, target)
+    if name is not None:
+        cache.write(name, made, code)
+    return _loaded(graph, made, code, cached=False)
 
 
-def _code(planned: Layout, target: Target, threads: int) -> tuple[Module, list[Step]]:
+def _loaded(graph: Graph, made: Image, code: bytes, *, cached: bool) -> Program:
+    library = load(code, made.segments, pool().imports if made.threads > 1 else None)
+    return Program(graph, made, library, len(code), cached=cached)
+
+
+def code_of(planned: Layout, target: Target, threads: int) -> tuple[Module, list[str | HostKernel], list[str]]:
+    """The functions of all segments; the order of segments and host operations; each kernel's function."""
     module = Module()
     functions = _Functions(module, target)
-    steps: list[Step] = []
+    steps: list[str | HostKernel] = []
     run: list[Kernel] = []
 
     def close() -> None:
         if run:
             name = f"segment{len(steps)}"
             emit_segment(module, name, run, planned, threads, functions.of)
-            steps.append(Step(segment=name))
+            steps.append(name)
             run.clear()
 
     for kernel in planned.kernels:
         if isinstance(kernel, HostKernel):
             close()
-            steps.append(Step(host=kernel))
+            steps.append(kernel)
         else:
             run.append(kernel)
     close()
-    return module, steps
+    return module, steps, [functions.names.get(kernel, "") for kernel in planned.kernels]
 
 
 class _Functions:
@@ -71,10 +84,16 @@ class _Functions:
 
     def __init__(self, module: Module, target: Target) -> None:
         self.module, self.target = module, target
+        self.names: dict[Kernel, str] = {}
         self._names: dict[Hashable, str] = {}
 
     def of(self, kernel: Kernel) -> Call:
         """The name of the kernel's function, the pointers that it takes (buffers and elements), and numbers."""
+        call = self._of(kernel)
+        self.names[kernel] = call[0]
+        return call
+
+    def _of(self, kernel: Kernel) -> Call:
         if isinstance(kernel, LoopKernel):
             key = signature(kernel, lengths=not is_flat(kernel))
             name, new = self._name(key)

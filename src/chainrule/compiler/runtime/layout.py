@@ -10,7 +10,7 @@ from ..code.expression import Affine, Load, nodes
 from ..code.target import Target
 from ..graph import Graph, Op, Value
 from ..memory import Lifetime, plan
-from ..schedule.kernels import GemmKernel, HostKernel, Kernel, LoopKernel, Schedule, Store
+from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, Schedule, Store
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Layout:
     constants: list[Value]
     arena: int
     graph: Graph
+    origins: dict[Op, Op]
     aliases: dict[int, int] = field(default_factory=dict)
 
 
@@ -81,7 +82,7 @@ def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
     slots.update({v: (begin + i, 0) for i, v in enumerate(constants)})
     arena = plan(lifetimes)
     slots.update({v: (begin + len(constants), offset) for v, offset in arena.offsets.items()})
-    return Layout(kernels, slots, list(constants), arena.nbytes, graph, aliases)
+    return Layout(kernels, slots, list(constants), arena.nbytes, graph, schedule.origins, aliases)
 
 
 def _copy(source: Value, output: Value, slots: dict[Value, tuple[int, int]], slot: int) -> Kernel:
@@ -116,7 +117,3 @@ def _may_overwrite(kernels: list[Kernel], source: Value, old: Value) -> bool:
     own = next(s for s in kernel.stores if s.buffer is source)
     loads = [n for n in nodes(*(s.expression for s in kernel.stores)) if isinstance(n, Load) and n.buffer is old]
     return all(n.guard is None and n.index == own.index for n in loads)
-
-
-def is_host(kernel: Kernel) -> bool:
-    return isinstance(kernel, HostKernel)

@@ -4,85 +4,78 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..code.pool import pool
 from ..code.target import Library
+from ..graph import Graph, Op
 from ..memory import ALIGNMENT
-from ..schedule.kernels import HostKernel, View
+from .image import HostCall, Image, KernelRecord
 
 _SEGMENT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-
-
-@dataclass(frozen=True)
-class Step:
-    """Part of a program: a native function by name, or an operation that NumPy computes."""
-
-    segment: str = ""
-    host: HostKernel | None = None
 
 
 class Program:
     """Native code with what it needs to run; several callers may use one program at once.
 
     Attributes:
-        steps: what runs in which order.
-        slots: slot and first byte of every buffer.
-        shapes: shape and data type of what the slots of inputs, outputs and constants hold.
+        graph: what it computes.
+        kernels: what it consists of, in order.
         arena: bytes of working memory for each caller.
         threads: how many threads the work is cut up for; 1 where it is too little to share.
+        code_bytes: size of the machine code.
+        cached: whether the machine code comes from the disk cache.
         is_atomic: a call is one native call.
     """
 
-    def __init__(
-        self,
-        library: Library,
-        steps: Sequence[Step],
-        slots: dict[Any, tuple[int, int]],
-        constants: Sequence[np.ndarray],
-        counts: tuple[int, int],
-        arena: int,
-        threads: int,
-    ) -> None:
-        self.library = library
-        self.steps = list(steps)
-        self.slots = slots
-        self.constants = [np.ascontiguousarray(c).reshape(c.shape) for c in constants]
-        self.inputs, self.outputs = counts
-        self.arena = arena
-        self.threads = threads
-        self.is_atomic = len(self.steps) <= 1 and not any(s.host for s in self.steps)
-        self.functions = {s.segment: _SEGMENT(library[s.segment]) for s in self.steps if s.segment}
+    def __init__(self, graph: Graph, image: Image, library: Library, code_bytes: int, *, cached: bool) -> None:
+        self.graph = graph
+        self.kernels: list[KernelRecord] = image.kernels
+        self.arena = image.arena
+        self.threads = image.threads
+        self.code_bytes = code_bytes
+        self.cached = cached
+        self.is_atomic = all(isinstance(s, str) for s in image.steps) and len(image.steps) <= 1
+        self._image, self._library = image, library
+        self._ops = [*graph.ops, *image.host_ops]
+        known = list(graph.constants.values())
+        self._constants = [_contiguous(known[c] if isinstance(c, int) else c) for c in image.constants]
+        self._functions = {name: _SEGMENT(library[name]) for name in image.segments}
+
+    @property
+    def host_ops(self) -> list[Op]:
+        """The operations that NumPy computes."""
+        return [self._ops[s.op] for s in self._image.steps if isinstance(s, HostCall)]
 
     def bind(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> BoundProgram:
         """The program on these arrays (C-contiguous, of the graph's shapes and data types)."""
-        return BoundProgram(self, inputs, outputs)
+        room = np.empty(self.arena + ALIGNMENT, np.uint8)
+        start = -room.ctypes.data % ALIGNMENT
+        arrays = [*inputs, *outputs, *self._constants, room[start : start + self.arena]]
+        return BoundProgram(self, arrays, len(inputs))
+
+    def calls(self, arrays: list[np.ndarray], table: int) -> list[Callable[[], None]]:
+        """What a call runs in order, on these arrays and the table of their addresses."""
+        calls: list[Callable[[], None]] = []
+        for step in self._image.steps:
+            if isinstance(step, HostCall):
+                calls.append(_Host(self._ops[step.op], step, arrays))
+            elif self.threads == 1:
+                calls.append(_alone(self._functions[step], table))
+            else:
+                calls.append(_shared(self._library[step], table, self.threads))
+        return calls
 
 
 class BoundProgram:
-    """A program with its arrays; they are kept alive here."""
+    """A program with its arrays. Arrays and machine code live as long as this does."""
 
-    def __init__(self, program: Program, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-        self._program = program
-        room = np.empty(program.arena + ALIGNMENT, np.uint8)
-        start = -room.ctypes.data % ALIGNMENT
-        self._arrays: list[np.ndarray] = [*inputs, *outputs, *program.constants, room[start : start + program.arena]]
-        self._offset = program.inputs
-        self._table = (ctypes.c_uint64 * len(self._arrays))(*(a.ctypes.data for a in self._arrays))
-        address = ctypes.addressof(self._table)
-        calls: list[Callable[[], None]] = []
-        for step in program.steps:
-            if step.host is None:
-                if program.threads == 1:
-                    calls.append(_alone(program.functions[step.segment], address))
-                else:
-                    calls.append(_shared(program.library[step.segment], address, program.threads))
-            else:
-                calls.append(_Host(self, step.host))
-        self._calls = calls
+    def __init__(self, program: Program, arrays: list[np.ndarray], inputs: int) -> None:
+        self._program, self._arrays, self._inputs = program, arrays, inputs
+        self._table = (ctypes.c_uint64 * len(arrays))(*(a.ctypes.data for a in arrays))
+        self._calls = program.calls(arrays, ctypes.addressof(self._table))
 
     def set_input(self, position: int, array: np.ndarray) -> None:
         """Read another array as this input from now on."""
@@ -91,24 +84,16 @@ class BoundProgram:
 
     def set_output(self, position: int, array: np.ndarray) -> None:
         """Write another array as this output from now on."""
-        self.set_input(self._offset + position, array)
+        self.set_input(self._inputs + position, array)
 
     def __call__(self) -> None:
         """Compute the outputs from what the inputs hold now."""
         for call in self._calls:
             call()
 
-    def view(self, wanted: View) -> np.ndarray:
-        """A buffer as an array."""
-        slot, first = self._program.slots[wanted.base]
-        size = np.dtype(wanted.dtype).itemsize
-        base = self._arrays[slot]
-        if 0 in wanted.shape:
-            return np.empty(wanted.shape, wanted.dtype)
-        # A view may start behind its first element (a reversed axis): address the whole buffer.
-        return np.ndarray(
-            wanted.shape, wanted.dtype, base, first + wanted.offset * size, tuple(s * size for s in wanted.strides)
-        )
+
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(array.shape)
 
 
 def _alone(function: Any, table: int) -> Callable[[], None]:
@@ -130,15 +115,12 @@ def _shared(function: int, table: int, threads: int) -> Callable[[], None]:
 class _Host:
     """An operation computed by NumPy on views of the buffers."""
 
-    def __init__(self, bound: BoundProgram, kernel: HostKernel) -> None:
-        self._bound, self._kernel = bound, kernel
+    def __init__(self, op: Op, step: HostCall, arrays: list[np.ndarray]) -> None:
+        self._op, self._step, self._arrays = op, step, arrays
 
     def __call__(self) -> None:
-        op = self._kernel.op
-        values = [self._bound.view(v) for v in self._kernel.operands]
-        result = op.primitive.evaluate(values, op.params)
-        for value, array in zip(op.outputs, result if isinstance(result, tuple) else (result,), strict=True):
-            slot, first = self._bound._program.slots[value]
-            base = self._bound._arrays[slot]
-            if value.size:
-                np.ndarray(value.shape, value.dtype, base, first)[...] = array
+        values = [place.on(self._arrays) for place in self._step.operands]
+        result = self._op.primitive.evaluate(values, self._op.params)
+        results = result if isinstance(result, tuple) else (result,)
+        for place, array in zip(self._step.results, results, strict=True):
+            place.on(self._arrays)[...] = array

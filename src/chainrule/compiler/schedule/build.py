@@ -32,14 +32,14 @@ from .storage import stored_values
 
 def schedule(graph: Graph) -> Schedule:
     """The kernels of a graph."""
-    graph = prepare(graph)
+    graph, origins = prepare(graph)
     grouping = Grouping(graph, takes_views)
     renamed = grouping.output_sources()
     plain: set[int] = set()
     while True:
         try:
             kernels = _kernels(grouping, stored_values(grouping, plain), plain)
-            return Schedule(kernels, [renamed.get(v, v) for v in graph.outputs], graph)
+            return Schedule(kernels, [renamed.get(v, v) for v in graph.outputs], graph, origins)
         except _Unreadable as failed:
             plain.add(failed.position)
 

@@ -132,8 +132,10 @@ class Schedule:
         kernels: each writes whole values.
         sources: for each output of the graph the value in memory that holds its elements.
         graph: what the kernels compute: the graph with composite primitives taken apart.
+        origins: for every operation of that graph the one that the user's graph had.
     """
 
     kernels: Sequence[Kernel]
     sources: list[Value]
     graph: Graph
+    origins: dict[Op, Op]

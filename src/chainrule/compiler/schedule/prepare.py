@@ -28,12 +28,18 @@ class Rewriter:
         self.new: dict[Value, Value] = {}
         self.one_hot: dict[Value, Value] = {}
         self.origin: Op | None = None
+        self.origins: dict[Op, Op] = {}
 
     def apply(self, name: str, *inputs: Value, **params: Any) -> Value:
         assert self.origin is not None
         op = Op(table[name], inputs, params, place=self.origin.place, path=self.origin.path)
-        self.ops.append(op)
+        self.append(op)
         return op.output
+
+    def append(self, op: Op) -> None:
+        assert self.origin is not None
+        self.ops.append(op)
+        self.origins[op] = self.origin
 
     def number(self, value: Any, dtype: Any) -> Value:
         return self.constant(np.asarray(value, dtype))
@@ -44,8 +50,8 @@ class Rewriter:
         return made
 
 
-def prepare(graph: Graph) -> Graph:
-    """The graph with composite primitives taken apart."""
+def prepare(graph: Graph) -> tuple[Graph, dict[Op, Op]]:
+    """The graph with composite primitives taken apart; and for every operation the one that it comes from."""
     r = Rewriter(graph)
     for op in graph.ops:
         inputs = [r.new.get(v, v) for v in op.inputs]
@@ -55,12 +61,13 @@ def prepare(graph: Graph) -> Graph:
         if result is not None:
             r.new[op.output] = result
         elif all(a is b for a, b in zip(inputs, op.inputs, strict=True)):
-            r.ops.append(op)
+            r.append(op)
         else:
             again = Op(op.primitive, inputs, op.params, place=op.place, path=op.path)
-            r.ops.append(again)
+            r.append(again)
             r.new.update(zip(op.outputs, again.outputs, strict=True))
-    return Graph(graph.inputs, r.ops, [r.new.get(v, v) for v in graph.outputs], r.constants, graph.updates)
+    outputs = [r.new.get(v, v) for v in graph.outputs]
+    return Graph(graph.inputs, r.ops, outputs, r.constants, graph.updates), r.origins
 
 
 def _kept(r: Rewriter, x: Value, axis: int) -> tuple[Value, Value]:
