@@ -467,7 +467,7 @@ def _merged(axes: Sequence[tuple[int, int]], affines: set[Affine]) -> list[tuple
 
 
 def _unroll(length: int, width: int, weight: int) -> int:
-    vectors = -(-length // width)
+    vectors = max(-(-length // width), 1)
     most = 4 if weight <= 12 else 2 if weight <= 40 else 1
     return max(u for u in (1, 2, 4) if u <= most and u <= vectors)
 

@@ -272,6 +272,7 @@ class Reader:
         stored: the values that are in memory, with the name and shape under which a kernel knows them.
         constants: arrays of the graph's constants; those of one element become numbers in the code.
         results: reductions of this kernel, whose values the kernel has in registers.
+        ops: the operations that the expressions made so far write out.
     """
 
     def __init__(
@@ -285,6 +286,7 @@ class Reader:
         self.stored = stored
         self.constants = constants
         self.results = results if results is not None else {}
+        self.ops: dict[Op, None] = {}
         self._memo: dict[Any, Expression] = {}
 
     def at(self, value: Value, index: Index, guard: Expression | None = None) -> Expression:
@@ -311,6 +313,7 @@ class Reader:
             return Load(name, linear(value.shape, index), value.dtype, guard)
         op = value.op
         assert op is not None, f"{value} is neither in memory nor computed"
+        self.ops[op] = None
         if is_movement(op):
             # A reshape of what is in memory needs no index: the address stays.
             source = op.inputs[0]

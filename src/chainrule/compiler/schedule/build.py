@@ -55,7 +55,9 @@ class _Unreadable(Exception):
 def _kernels(grouping: Grouping, stored: set[Value], plain: set[int]) -> list[Kernel]:
     kernels: list[Kernel] = []
     for group in grouping.groups:
-        if group.opaque is not None:
+        if group.is_assembled:
+            kernels.extend(_copies(grouping, group))
+        elif group.opaque is not None:
             kernels.extend(_opaque(grouping, group.opaque))
         elif group.product is not None:
             try:
@@ -64,7 +66,7 @@ def _kernels(grouping: Grouping, stored: set[Value], plain: set[int]) -> list[Ke
                 if group.position in plain:
                     raise
                 raise _Unreadable(group.position) from None
-        elif any(v in stored for v in group.values):
+        elif group.slices or any(v in stored for v in group.values):
             try:
                 kernels.append(_loops(grouping, group, stored))
             except NotAffine:
@@ -88,8 +90,6 @@ def _opaque(grouping: Grouping, op: Op) -> list[Kernel]:
         return [RandomKernel([op], list(op.inputs), list(op.outputs))]
     if is_window(op):
         return [WindowKernel([op], list(op.inputs), list(op.outputs))]
-    if name == "concat" and all(v.dtype == op.output.dtype for v in op.inputs):
-        return _concat(grouping, op)
     return [_host(grouping, op)]
 
 
@@ -114,20 +114,20 @@ def is_scatter(op: Op) -> bool:
     )
 
 
-def _concat(grouping: Grouping, op: Op) -> list[Kernel]:
-    """One copy for each part, into its place."""
+def _copies(grouping: Grouping, group: Group) -> list[Kernel]:
+    """A copy for each part of a concatenation that its maker does not write in its place."""
+    op = group.opaque
+    assert op is not None
     out, axis = op.output, op.params["axis"]
     steps = strides(out.shape)
     kernels: list[Kernel] = []
-    start = 0
-    for value in op.inputs:
+    for value, start in group.parts:
         view = _view(grouping, value)
         axes = [(d, n) for d, n in enumerate(value.shape) if n != 1]
         source = Affine(view.offset, [(d, view.strides[d]) for d, _ in axes])
         place = Affine(start * steps[axis], [(d, steps[d]) for d, _ in axes])
         store = Store(out, place, Load(view.base, source, value.dtype))
         kernels.append(LoopKernel([op], [view.base], [out], outer=axes, stores=[store]))
-        start += value.shape[axis]
     return kernels
 
 
@@ -180,6 +180,8 @@ def _written_out(grouping: Grouping, group: Group, stored: set[Value]) -> LoopKe
         if value in stored:
             index = group.place[value]
             kernel.stores.append(Store(value, linear(value.shape, index), reader.at(value, index)))
+    for out, at, part, index in group.slices:
+        kernel.stores.append(Store(out, at, reader.at(part, index)))
     kernel.reads = _buffers([*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores)])
     kernel.writes = [s.buffer for s in kernel.stores]
     return kernel
@@ -226,6 +228,7 @@ def _product(grouping: Grouping, group: Group, stored: set[Value]) -> GemmKernel
         for v in group.values
         if v in stored and v not in group.sums
     ]
+    stores += [Store(out, at, reader.at(part, index)) for out, at, part, index in group.slices]
     sums = [
         Store(v, linear(v.shape, group.place[v]), reader.at(v.op.inputs[0], at))  # type: ignore[union-attr]
         for v, at in group.sums.items()

@@ -47,6 +47,9 @@ class Group:
         opaque: the operation, for a kernel that is no loop nest.
         product: the matrix product whose elements the kernel's values are computed from, if it is one.
         sums: values that are sums over all rows of a product, with the index of what is added up.
+        slices: what is written into part of a value: that value, the address, and what, at which index.
+        is_assembled: whether it is a concatenation whose parts are written one by one.
+        parts: of such a concatenation, the operands that no kernel of their own writes there, and where each begins.
         late: whether it only computes new values of the state.
     """
 
@@ -57,6 +60,9 @@ class Group:
         self.opaque = opaque
         self.product = product
         self.sums: dict[Value, Index] = {}
+        self.slices: list[tuple[Value, Affine, Value, Index]] = []
+        self.parts: list[tuple[Value, int]] = []
+        self.is_assembled = False
         self.late = late
         self.sizes = Sizes()
         self.order: list[int] = []
@@ -103,6 +109,7 @@ class Group:
         self.place = {v: tuple(map(moved, index)) for v, index in self.place.items()}
         self.operand = {v: tuple(map(moved, index)) for v, index in self.operand.items()}
         self.sums = {v: tuple(map(moved, index)) for v, index in self.sums.items()}
+        self.slices = [(v, moved(at), part, tuple(map(moved, index))) for v, at, part, index in self.slices]
         self.reader = None
 
     def fit(self, shape: Sequence[int], *, whole: bool = False) -> Index | None:
@@ -168,6 +175,9 @@ class Grouping:
         if is_product(op):
             self._product(op, late)
             return
+        if name == "concat" and _representable(op) and all(v.dtype == op.output.dtype for v in op.inputs):
+            self._concat(op, late)
+            return
         for position, value in enumerate(op.inputs):
             self._ensure(value, views=self._takes_views(op, position))
         group = Group(len(self.groups), op, late=late)
@@ -190,6 +200,57 @@ class Grouping:
         group = Group(len(self.groups), product=op, late=late)
         self.groups.append(group)
         self._join(group, op.output, group.index_space(op.output.shape))
+
+    def _concat(self, op: Op, late: bool) -> None:
+        """Parts are written where they belong by the kernels that compute them; the rest is copied."""
+        out, axis = op.output, op.params["axis"]
+        group = Group(0, op, late=late)
+        group.is_assembled = True
+        start = 0
+        for value in op.inputs:
+            found = self._made_by(value, late)
+            if found is None:
+                self._ensure(value, views=True)
+                group.parts.append((value, start))
+            else:
+                maker, index = found
+                at = linear(out.shape, (*index[:axis], index[axis] + start, *index[axis + 1 :]))
+                maker.slices.append((out, at, value, index))
+            start += value.shape[axis]
+        group.position = len(self.groups)
+        self.groups.append(group)
+        self.group_of[out] = group
+
+    def _made_by(self, value: Value, late: bool) -> tuple[Group, Index] | None:
+        """The kernel that computes a value's elements, and the value's index there; None if that does not suit.
+
+        It suits if the kernel can write the elements in their new order without losing its step of one.
+        """
+        chain: list[Op] = []
+        source = value
+        while not self.is_leaf(source):
+            op = source.op
+            if op is None or op.primitive.name not in ("reshape", "permute_dims", "identity"):
+                return None
+            chain.append(op)
+            source = op.inputs[0]
+        group = self.group_of.get(source)
+        if group is None or group.opaque is not None or group.late != late or source in group.sums:
+            return None
+        index = group.place[source]
+        if not group.order or _axes_of(index) != frozenset(group.order):
+            return None
+        for op in reversed(chain):
+            if op.primitive.name == "permute_dims":
+                index = tuple(index[a] for a in op.params["axes"])
+            elif op.primitive.name == "reshape":
+                try:
+                    index = split(linear(op.inputs[0].shape, index), op.output.shape, group.sizes, source)
+                except (NotAffine, SplitAxis):
+                    return None
+        if linear(value.shape, index).coefficient(group.order[-1]) != 1:
+            return None
+        return group, index
 
     def _scalar(self, value: Value) -> None:
         """A number that only what is given determines: computed once, at the beginning."""
@@ -288,7 +349,11 @@ class Grouping:
             return group
 
     def _store(self, value: Value, late: bool = False) -> None:
-        """A kernel that writes a value, which nobody would compute otherwise, to memory."""
+        """Have a value that is only moved written to memory: by the kernel that computes it, or one of its own."""
+        found = self._made_by(value, late)
+        if found is not None:
+            self._join(found[0], value, found[1])
+            return
         group = self._new(value, value.shape, late)
         self._join(group, value, group.place.pop(value))
 

@@ -36,7 +36,8 @@ def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
     for group in grouping.groups:
         if group.opaque is not None:
             forced.update(group.opaque.outputs)
-            forced.update(_base(grouping, v) for v in group.opaque.inputs)
+            operands = [v for v, _ in group.parts] if group.is_assembled else group.opaque.inputs
+            forced.update(_base(grouping, v) for v in operands)
             continue
         if group.product is not None:
             forced.update(_base(grouping, v) for v in group.product.inputs)
@@ -76,8 +77,6 @@ def _cheaper(
     foreign: set[int],
 ) -> bool:
     """Whether to compute a value again in the kernels `foreign`; what that reads then counts as read by them."""
-    if value.size <= _SMALL:
-        return False
     total = 0
     large: list[Value] = []
     small: list[Value] = []
@@ -104,7 +103,8 @@ def _cheaper(
         elif len(op.inputs) > 1:
             return False
         stack.extend(op.inputs)
-    if not (len(large) <= 1 and total <= 40) and not (len(large) <= 2 and total <= 4):
+    most = 0 if value.size <= _SMALL else 40
+    if not (len(large) <= 1 and total <= most) and not (len(large) <= 2 and total <= 4):
         return False
     for leaf in (*large, *small):
         if leaf in grouping.group_of:

@@ -1,0 +1,95 @@
+"""What is computed together: the kernels of typical graphs."""
+
+from __future__ import annotations
+
+from chainrule.compiler.graph import Graph
+from chainrule.compiler.schedule.build import schedule
+from chainrule.compiler.schedule.kernels import GemmKernel, LoopKernel
+
+from .programs import Builder, check, random_arrays
+
+
+def kernels(graph: Graph) -> list[str]:
+    """The kernels as the primitives that they cover."""
+    return [" ".join(op.primitive.name for op in k.ops) for k in schedule(graph).kernels]
+
+
+def test_a_dense_layer_is_one_kernel() -> None:
+    b = Builder()
+    y = b.relu(b.affine(b.input(32, 20), b.input(40, 20), b.input(40)))
+    assert kernels(b.graph(y)) == ["matmul add relu"]
+
+
+def test_the_gradient_of_a_bias_comes_from_the_product_before_it() -> None:
+    b = Builder()
+    g, w, y = b.input(32, 40), b.input(40, 20), b.input(32, 20)
+    back = b.select_positive(b.matmul(g, w, transpose_a=False, transpose_b=False), y)
+    graph = b.graph(back, b.sum(back, axis=(0,), keepdims=False))
+    assert kernels(graph) == ["matmul select_positive sum"]
+    check(graph, random_arrays(graph), scale=64)
+
+
+def test_gradients_of_slices_are_written_where_they_belong() -> None:
+    b = Builder()
+    shape, parts = (6, 30), []
+    for i in range(3):
+        part = b.matmul(b.input(6, 7), b.input(7, 10), transpose_a=False, transpose_b=False)
+        parts.append(b.index_add(part, pattern=(("s", 0, 6, 1), ("s", 10 * i, 10 * i + 10, 1)), shape=shape))
+    graph = b.graph(b.add(b.add(parts[1], parts[0]), parts[2]))
+    found = schedule(graph).kernels
+    assert [type(k) for k in found] == [GemmKernel] * 3
+    assert len({v for k in found for v in k.writes}) == 1
+    check(graph, random_arrays(graph), scale=64)
+
+
+def test_slices_that_overlap_or_leave_a_gap_are_added() -> None:
+    for first, second in ((0, 3), (0, 5)):
+        b = Builder()
+        x, y = b.input(4, 4), b.input(4, 4)
+        left = b.index_add(x, pattern=(("s", 0, 4, 1), ("s", first, first + 4, 1)), shape=(4, 10))
+        right = b.index_add(y, pattern=(("s", 0, 4, 1), ("s", second, second + 4, 1)), shape=(4, 10))
+        graph = b.graph(b.add(left, right))
+        check(graph, random_arrays(graph))
+
+
+def test_a_product_writes_its_result_in_the_order_that_the_next_one_needs() -> None:
+    b = Builder()
+    y = b.matmul(b.input(2, 4, 9, 9), b.input(2, 4, 9, 8), transpose_a=False, transpose_b=False)
+    merged = b.reshape(b.permute_dims(y, axes=(0, 2, 1, 3)), shape=(2, 9, 32))
+    graph = b.graph(b.matmul(merged, b.input(32, 5), transpose_a=False, transpose_b=False))
+    assert len(kernels(graph)) == 2
+    check(graph, random_arrays(graph), scale=64)
+
+
+def test_an_optimiser_step_is_one_kernel_for_each_parameter() -> None:
+    b = Builder()
+    p, g, m, v, lr = b.input(30, 7), b.input(30, 7), b.input(30, 7), b.input(30, 7), b.input()
+    p1 = b.multiply(p, b.subtract(b.constant(1.0), b.multiply(lr, b.constant(0.01))))
+    m1 = b.add(m, b.multiply(b.constant(0.1), b.subtract(g, m)))
+    v1 = b.add(v, b.multiply(b.constant(0.001), b.subtract(b.square(g), v)))
+    p2 = b.subtract(p1, b.multiply(lr, b.divide(m1, b.add(b.sqrt(v1), b.constant(1e-8)))))
+    graph = b.graph(p2, m1, v1, updates={0: 0, 1: 2, 2: 3})
+    assert len(kernels(graph)) == 1
+    check(graph, [abs(a) for a in random_arrays(graph)])
+
+
+def test_values_with_several_consumers_are_not_written_out_many_times() -> None:
+    b = Builder()
+    x = b.input(50, 60)
+    for _ in range(200):
+        x = b.add(x, b.multiply(x, b.constant(0.01)))
+    graph = b.graph(x)
+    assert len(schedule(graph).kernels) <= 5
+    check(graph, random_arrays(graph), scale=2000)
+
+
+def test_cheap_values_are_computed_again_instead_of_stored() -> None:
+    b = Builder()
+    h = b.matmul(b.input(128, 30), b.input(30, 64), transpose_a=False, transpose_b=False)
+    other = b.matmul(b.exp(h), b.input(64, 64), transpose_a=False, transpose_b=False)
+    graph = b.graph(b.multiply(other, b.tanh(h)))
+    last = schedule(graph).kernels[-1]
+    assert not isinstance(last, LoopKernel) and "tanh" not in [
+        op.primitive.name for op in schedule(graph).kernels[0].ops
+    ]
+    check(graph, random_arrays(graph), scale=500)
