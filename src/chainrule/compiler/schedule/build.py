@@ -169,19 +169,15 @@ def _written_out(grouping: Grouping, group: Group, stored: set[Value]) -> LoopKe
     for value in group.values:
         op = value.op
         assert op is not None
-        kernel.ops.append(op)
         if op.primitive.name in REDUCTIONS:
+            reader.ops[op] = None
             operand = reader.at(op.inputs[0], group.operand[value])
             if op.primitive.name in ("all", "any") and operand.dtype != np.bool_:
                 operand = Call("astype", [operand], np.bool_)
             results[value] = Outside(value, value.dtype)
             kernel.reductions.append(Reduction(op.primitive.name, operand, results[value]))
-    for value in group.values:
-        if value in stored:
-            index = group.place[value]
-            kernel.stores.append(Store(value, linear(value.shape, index), reader.at(value, index)))
-    for out, at, part, index in group.slices:
-        kernel.stores.append(Store(out, at, reader.at(part, index)))
+    kernel.stores = _stores(group, reader, stored)
+    kernel.ops = _in_order(grouping, reader)
     kernel.reads = _buffers([*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores)])
     kernel.writes = [s.buffer for s in kernel.stores]
     return kernel
@@ -197,6 +193,21 @@ def _names(grouping: Grouping, group: Group, stored: set[Value]) -> Callable[[Va
         return value if value in stored and maker is not None and maker.position < group.position else None
 
     return name
+
+
+def _stores(group: Group, reader: Reader, stored: set[Value]) -> list[Store]:
+    """What a kernel writes for every index: values, and parts of values."""
+    stores = []
+    for value in group.values:
+        if value in stored and value not in group.sums:
+            index = group.place[value]
+            stores.append(Store(value, linear(value.shape, index), reader.at(value, index)))
+    return stores + [Store(out, at, reader.at(part, index)) for out, at, part, index in group.slices]
+
+
+def _in_order(grouping: Grouping, reader: Reader, *first: Op) -> list[Op]:
+    """The operations that a kernel computes, as they stand in the graph."""
+    return sorted({*first, *reader.ops}, key=grouping.order.__getitem__)
 
 
 def _buffers(expressions: list[Expression]) -> list[Value]:
@@ -223,12 +234,7 @@ def _product(grouping: Grouping, group: Group, stored: set[Value]) -> GemmKernel
     columns = [axis for axis, _ in index[-1].terms] or [fresh]
     others = [axis for axis in group.order if axis not in columns]
     batch = [axis for axis in others if b_index.coefficient(axis)]
-    stores = [
-        Store(v, linear(v.shape, group.place[v]), reader.at(v, group.place[v]))
-        for v in group.values
-        if v in stored and v not in group.sums
-    ]
-    stores += [Store(out, at, reader.at(part, index)) for out, at, part, index in group.slices]
+    stores = _stores(group, reader, stored)
     sums = [
         Store(v, linear(v.shape, group.place[v]), reader.at(v.op.inputs[0], at))  # type: ignore[union-attr]
         for v, at in group.sums.items()
@@ -244,7 +250,7 @@ def _product(grouping: Grouping, group: Group, stored: set[Value]) -> GemmKernel
         stores=stores,
         sums=sums,
     )
-    ops = [op, *(v.op for v in group.values if v is not op.output and v.op is not None)]
+    ops = _in_order(grouping, reader, op, *(v.op for v in group.sums if v.op is not None))
     reads = [a.base, b.base, *_buffers([s.expression for s in (*stores, *sums)])]
     return GemmKernel(ops, list(dict.fromkeys(reads)), [s.buffer for s in (*stores, *sums)], gemm)
 
@@ -253,11 +259,9 @@ def _convolution(grouping: Grouping, group: Group, op: Op, stored: set[Value]) -
     product = Outside(op.output, op.output.dtype)
     reader = Reader(group.sizes, _names(grouping, group, stored), grouping.graph.constants, {op.output: product})
     a, b = (_view(grouping, v) for v in op.inputs)
-    stores = [
-        Store(v, linear(v.shape, group.place[v]), reader.at(v, group.place[v])) for v in group.values if v in stored
-    ]
+    stores = _stores(group, reader, stored)
     work = convolution(op, a, b, group.place[op.output], product, stores)
-    ops = [op, *(v.op for v in group.values if v is not op.output and v.op is not None)]
+    ops = _in_order(grouping, reader, op)
     reads = [a.base, b.base, *_buffers([s.expression for s in stores])]
     return GemmKernel(ops, list(dict.fromkeys(reads)), [s.buffer for s in stores], work)
 

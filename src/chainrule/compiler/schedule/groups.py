@@ -143,6 +143,7 @@ class Grouping:
         self.sources = set(graph.inputs) | set(graph.constants)
         self._takes_views = opaque_layout
         needed = _needed(graph)
+        self.order = {op: position for position, op in enumerate(graph.ops)}
         late = _late(graph)
         for op in needed:
             if op.outputs[0] not in late:
