@@ -9,13 +9,13 @@ import contextlib
 import gzip
 import hashlib
 import os
+import sys
 import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from ..core.folders import cache_folder as cache_folder
 from .idx import DataError
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -37,6 +37,17 @@ def data_folder() -> Path | None:
     """The folder that the environment variable CHAINRULE_DATA names, if it is set."""
     value = os.environ.get("CHAINRULE_DATA", "").strip()
     return Path(value).expanduser() if value else None
+
+
+def cache_folder() -> Path:
+    """The folder that downloads go to: CHAINRULE_CACHE, or the platform's place for caches."""
+    if value := os.environ.get("CHAINRULE_CACHE", "").strip():
+        return Path(value).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "chainrule"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "chainrule" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache") / "chainrule"
 
 
 def find_file(folder: Path, name: str) -> Path | None:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import stat
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,6 @@ from pathlib import Path
 import llvmlite
 import numpy as np
 
-from ...core.folders import cache_folder
 from ...core.primitive import table
 from ..code.target import Target
 from ..graph import Graph, Value
@@ -33,8 +33,18 @@ _SUFFIX = ".program"
 
 
 def folder() -> Path:
-    """Where entries are kept: `compiled` in the library's cache folder."""
-    return cache_folder() / "compiled"
+    """Where entries are kept: `compiled` in CHAINRULE_CACHE, or in the library's place among the platform's caches.
+
+    It is the folder of `data.sources.cache_folder`, which lies in a layer above.
+    """
+    if value := os.environ.get("CHAINRULE_CACHE", "").strip():
+        return Path(value).expanduser() / "compiled"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "chainrule" / "compiled"
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")
+        return Path(local) / "chainrule" / "cache" / "compiled"
+    return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache") / "chainrule" / "compiled"
 
 
 def key(graph: Graph, target: Target, threads: int) -> str | None:

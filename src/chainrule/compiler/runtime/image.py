@@ -14,7 +14,16 @@ import numpy as np
 
 from ...core.primitive import table
 from ..graph import Graph, Op, Value
-from ..schedule.kernels import GemmKernel, HostKernel, Kernel, LoopKernel, RandomKernel, ScatterKernel, View
+from ..schedule.kernels import (
+    GemmKernel,
+    HostKernel,
+    Kernel,
+    LoopKernel,
+    RandomKernel,
+    ScatterKernel,
+    View,
+    WindowKernel,
+)
 from .layout import Layout
 from .segments import is_shared
 
@@ -41,7 +50,7 @@ class KernelRecord:
     """A kernel as the report shows it.
 
     Attributes:
-        kind: loops, product, scatter, random or host.
+        kind: loops, product, window, scatter, random or host.
         ops: positions of the operations it covers in the graph that was built.
         function: its function in the machine code; several kernels may share one.
         nbytes: bytes that it reads and writes.
@@ -142,9 +151,18 @@ def image(graph: Graph, planned: Layout, steps: list[str | HostKernel], names: l
     return made
 
 
+_KINDS: dict[type[Kernel], str] = {
+    LoopKernel: "loops",
+    GemmKernel: "product",
+    WindowKernel: "window",
+    ScatterKernel: "scatter",
+    RandomKernel: "random",
+    HostKernel: "host",
+}
+
+
 def _kind(kernel: Kernel) -> str:
-    kinds = {LoopKernel: "loops", GemmKernel: "product", ScatterKernel: "scatter", RandomKernel: "random"}
-    return kinds.get(type(kernel), "host")
+    return _KINDS[type(kernel)]
 
 
 def _whole(value: Value) -> View:
