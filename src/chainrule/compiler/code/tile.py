@@ -43,9 +43,10 @@ def accumulators(target: Target) -> int:
     return target.registers - 4 if target.fma else target.registers - 6
 
 
-def _cycles(rows: int, vectors: int) -> float:
-    """Of one turn: two multiply-adds and two loads a cycle, and no sum is ready for its next addition before four."""
-    return max(rows * vectors / 2, (rows + vectors) / 2, 4.0) + 0.25
+def _cycles(rows: int, vectors: int, nbytes: int) -> float:
+    """Of one turn, with `nbytes` in a vector: two multiply-adds and two loads a cycle, 16 bytes of B from the
+    second-level cache; and no sum is ready for its next addition before four cycles."""
+    return max(rows * vectors / 2, (rows + vectors) / 2, vectors * nbytes / 16, 4.0) + 0.25
 
 
 def choose(rows: Sequence[int], columns: int, type: Type, target: Target) -> Shape:
@@ -68,7 +69,7 @@ def choose(rows: Sequence[int], columns: int, type: Type, target: Target) -> Sha
         for count, length, stretches in options:
             blocks, left = divmod(length, count)
             time = sum(
-                times * many * _cycles(height, width)
+                times * many * _cycles(height, width, target.vector_bytes)
                 for width, times in ((vectors, full), (-(-rest // lanes), min(rest, 1)))
                 for height, many in ((count, blocks), (left, min(left, 1)))
                 if times and many
