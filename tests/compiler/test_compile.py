@@ -256,6 +256,45 @@ def test_values_that_somebody_holds_do_not_change():
     assert graph.item() == pytest.approx(2 * before.sum(), rel=1e-5)
 
 
+def test_a_gradient_that_somebody_took_does_not_change():
+    w = nn.Parameter(cr.tensor([1.0, 2.0]))
+
+    def step(x):
+        w.grad = None
+        (w * x).sum().backward()
+
+    compiled = cr.compile(step)
+    for _ in range(2):
+        compiled(cr.tensor([1.0, 1.0]))
+    kept, w.grad = w.grad, None  # the same number of references as before
+    compiled(cr.tensor([5.0, 5.0]))
+    assert kept.tolist() == [1.0, 1.0] and w.grad.tolist() == [5.0, 5.0]
+    w.grad = cr.tensor([7.0, 7.0])
+    other = w.grad
+    compiled(cr.tensor([2.0, 2.0]))
+    assert other.tolist() == [7.0, 7.0] and w.grad.tolist() == [2.0, 2.0]
+
+
+def test_a_parameter_frozen_while_a_graph_holds_it_stays():
+    w = nn.Parameter(cr.tensor([1.0, 2.0]))
+    optimizer = optim.SGD([w], lr=1.0)
+
+    def step(x):
+        optimizer.zero_grad()
+        (w * x).sum().backward()
+        optimizer.step()
+
+    compiled = cr.compile(step)
+    compiled(cr.tensor([1.0, 1.0]))
+    compiled(cr.tensor([1.0, 1.0]))
+    graph = (w * 3).sum()
+    w.requires_grad_(False)
+    before = w.tolist()
+    with pytest.raises(cr.GradientError):
+        compiled(cr.tensor([1.0, 1.0]))
+    assert w.tolist() == before and graph.item() == pytest.approx(3 * sum(before))
+
+
 def test_loaded_and_assigned_state_is_used():
     model_a, optimizer_a, step_a = trainer(OPTIMISERS["adam"])
     compiled = cr.compile(step_a)

@@ -7,6 +7,7 @@ modules, tensors and optimisers that the graph was made for.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import TransformError, located
-from ..core.node import leaf
+from ..core.node import ShapeDtype, leaf
 from ..core.tensor import Tensor, Variable, new_tensor
 from ..nn.module import Module
 from ..primitives.shape import identity
@@ -76,6 +77,8 @@ class Captured:
     Attributes:
         raw: the graph as it was recorded.
         graph: the graph after the passes; `updates` pairs new state with old.
+        specs: shapes and data types of the tensors and arrays among the arguments.
+        seconds: how long the trace and the passes took.
         arguments: for each tensor or array among the arguments its position among the inputs, None if unused.
         results: the tensors among the results.
         tree: the container that was returned, with tensors where the results go.
@@ -86,6 +89,8 @@ class Captured:
 
     raw: Graph
     graph: Graph
+    specs: list[ShapeDtype]
+    seconds: dict[str, float]
     arguments: list[int | None]
     results: list[Result]
     tree: Any
@@ -119,12 +124,18 @@ def _capture(
     trace = Trace(shares=shares)
     given: list[Any] = []
     arguments.flatten((args, kwargs), given)
+    captured.specs = [ShapeDtype(g.shape, g.dtype) for g in given]
+    captured.seconds = {}
+    started = time.perf_counter()
     entries, wanted = _run(function, args, kwargs, given, name, trace, captured)
     captured.guards = Guards(trace)
     trace.close()
     captured.raw = trace.graph
     captured.raw.outputs = [value for value, _ in wanted]
+    captured.seconds["trace"] = time.perf_counter() - started
+    started = time.perf_counter()
     graph = optimise(captured.raw)
+    captured.seconds["passes"] = time.perf_counter() - started
     _settle(graph, [holder for _, holder in wanted])
     if not _agree(captured.states):
         return None

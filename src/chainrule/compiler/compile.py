@@ -9,20 +9,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import numpy as np
 
 from ..core.dtypes import default_dtype
-from ..core.errors import DTypeError, describe, located
+from ..core.errors import DTypeError, OperationError, describe, located
 from ..core.node import Interpreted, Node, mode
 from ..core.tensor import Tensor, new_tensor
 from . import arguments
 from .capture import capture
 from .executable import Executable, Stale
 from .graph import Graph
+from .report import Report, report
 from .runtime import build
 
 _ndarray = np.ndarray
@@ -92,6 +96,22 @@ class Compiled:
             setattr(instance, self.function.__name__, bound)
         return bound
 
+    def report(self, *, time: bool = True, code: bool = False) -> Report:
+        """What the program of the last call is made of; `print` shows it as a table.
+
+        Args:
+            time: run every kernel by itself, on copies of the state, to measure it.
+            code: add the generated code (LLVM IR).
+
+        Returns:
+            A `Report`: kernels with the operations fused in them, the lines they come from, their FLOPs, bytes
+            and times; what is handed to NumPy; memory; how long compilation took.
+
+        Raises:
+            OperationError: the function has not been called yet.
+        """
+        return report(self._latest(), self._name, time, code)
+
     @property
     def graph(self) -> Graph:
         """The graph of the last call, after the passes; `print` shows it."""
@@ -99,7 +119,7 @@ class Compiled:
 
     def _latest(self) -> Executable:
         if self._last is None:
-            raise RuntimeError(f"{self._name} has not been called yet: the first call compiles it")
+            raise OperationError(located(f"{self._name} has not been called yet: the first call compiles it"))
         return self._last
 
     def _find(self, key: Any) -> Executable | None:
@@ -113,11 +133,16 @@ class Compiled:
             if self._executables:
                 log.debug("%s is compiled again for %s", self._name, ", ".join(map(describe, given)) or "new guards")
             captured = capture(self.function, args, kwargs, self._name)
-            executable = Executable(captured, build(captured.graph))
+            started = time.perf_counter()
+            program = build(captured.graph)
+            seconds = captured.seconds | {"code": time.perf_counter() - started}
+            executable = Executable(captured, program, seconds)
             if not executable.fits():
                 raise AssertionError("a graph does not fit what it was just made from")
             self._executables.setdefault(key, []).insert(0, executable)
             self._forget()
+        if os.environ.get("CHAINRULE_DEBUG", "0") not in ("", "0"):
+            print(report(executable, self._name), file=sys.stderr)
         return executable
 
     def _forget(self) -> None:

@@ -12,7 +12,7 @@ import operator
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,16 @@ class Stale(Exception):
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """A new array without content; large ones begin at a cache line."""
-    size = math.prod(shape) * dtype.itemsize
-    if size < 16 * _LINE:
+    if _allocator(shape, dtype) is np.empty:
         return np.empty(shape, dtype)
+    size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + _LINE, np.uint8)
     start = -memory.ctypes.data % _LINE
     return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def _allocator(shape: tuple[int, ...], dtype: np.dtype) -> Callable[..., np.ndarray]:
+    return np.empty if math.prod(shape) * dtype.itemsize < 16 * _LINE else aligned
 
 
 def _copy(array: np.ndarray) -> np.ndarray:
@@ -154,32 +158,29 @@ class Executable:
         captured: what runs.
         program: what runs it.
         place: where in the user's code the first call is.
+        seconds: how long the stages took that made it.
     """
 
-    def __init__(self, captured: Captured, program: Program) -> None:
+    def __init__(self, captured: Captured, program: Program, seconds: dict[str, float] | None = None) -> None:
         self.captured = captured
+        self.seconds = seconds or {}
         self.program = program
         self._overwrites = program.is_atomic
         self._lock = threading.Lock()
+        self._last: Sequence[np.ndarray] = ()
         graph = captured.graph
         self._specs = [(v.shape, v.dtype) for v in graph.outputs]
         self._inputs = [np.zeros(v.shape, v.dtype) for v in graph.inputs]
         self._call = program.bind(self._inputs, [aligned(*spec) for spec in self._specs])
         results = [r.output for r in captured.results] + [a.output for a in captured.argument_gradients]
-        self._results = [(output, *self._specs[output]) for output in results]
+        self._results = [(output, *self._specs[output], _allocator(*self._specs[output])) for output in results]
         self._arguments = captured.arguments
         self._snapshots: list[Any] = [None] * len(captured.sources)
         self._states = _grouped(captured.states)
         self._variables = [v for place in self._states for v in place.variables]
         self._values: list[Any] = [None] * len(self._variables)
-        # Where gradients may be switched on or off: not for an optimiser's states, and where a node is watched, its
-        # count tells.
-        self._switched: dict[Variable, None] = {
-            v: None
-            for place in self._states
-            for v in place.variables
-            if type(v) is not Variable and not (self._overwrites and place.requires_grad and place.output is not None)
-        }
+        # Where gradients may be switched on or off: not for an optimiser's states.
+        self._switched = {v: None for v in self._variables if type(v) is not Variable}
         self._nodes: list[Any] = [None] * len(self._switched)
         self._read_gradients = [g for g in captured.gradients if g.was_there is not None]
         self._gradients = [_GradientPlace(g) for g in captured.gradients if g.output is not None or g.input is not None]
@@ -217,6 +218,7 @@ class Executable:
             Stale: the state has another form than the graph was made for; nothing has been done.
         """
         with self._lock:
+            self._last = arrays
             if not (
                 all(map(_is, map(_value_of, self._variables), self._values))
                 and all(map(_is, map(_node_of, self._switched), self._nodes))
@@ -225,8 +227,10 @@ class Executable:
             for place in self._accumulated:
                 self._take_gradient(place)
             if self._overwrites:
+                # In this order: a count tells only while the Variables still refer to the arrays.
+                if self._handles and not self._has_gradients():
+                    self._publish_gradients()
                 if list(map(_count, self._watched)) != self._alone:
-                    self._claim()
                     self._move()
                     self._watch()
             else:
@@ -238,8 +242,8 @@ class Executable:
                 if position is not None:
                     set_input(position, array if array.flags.c_contiguous else _copy(array))
             results = []
-            for position, shape, dtype in self._results:
-                made = aligned(shape, dtype)
+            for position, shape, dtype, new in self._results:
+                made = new(shape, dtype)
                 results.append(made)
                 set_output(position, made)
             self._call()
@@ -248,18 +252,27 @@ class Executable:
                 for place in self._written:
                     self._set_input(place.input, place.array)
                 self._note()
-            elif self._graded and not self._has_gradients():
-                _publish([(grad_slot, p.variable, p.handle) for p in self._gradients if p.output is not None])
             if self._cleared:
                 _publish([(grad_slot, v, None) for v in self._cleared])
             return results
 
+    def inputs(self) -> list[np.ndarray]:
+        """What the next call would read with the arguments of the last one, as copies."""
+        made = [a.copy() for a in self._inputs]
+        for position, array in zip(self._arguments, self._last, strict=True):
+            if position is not None:
+                made[position] = _copy(array)
+        return made
+
     def _has_gradients(self) -> bool:
-        """Whether the Variables already hold the arrays that the call has written."""
+        """Whether the Variables hold the arrays that the call is about to write."""
         try:
             return all(map(_is, map(_grad_of, self._graded), self._handles))
         except AttributeError:
             return False
+
+    def _publish_gradients(self) -> None:
+        _publish([(grad_slot, p.variable, p.handle) for p in self._gradients if p.output is not None])
 
     def _claim(self) -> None:
         """Take up the values that the Variables have now."""

@@ -81,6 +81,14 @@ class Op:
         specs = result if isinstance(result, tuple) else (result,)
         self.outputs = tuple(Value(tuple(s.shape), s.dtype, self) for s in specs)
 
+    def on(self, inputs: tuple[Value, ...]) -> Op:
+        """The same operation on other values of the same shapes and data types."""
+        made = object.__new__(Op)
+        made.primitive, made.inputs, made.params = self.primitive, inputs, self.params
+        made.place, made.path = self.place, self.path
+        made.outputs = tuple([Value(v.shape, v.dtype, made, v.name) for v in self.outputs])
+        return made
+
     @property
     def output(self) -> Value:
         """The output of an operation that has one."""

@@ -39,7 +39,7 @@ class Guards:
             if not all(_same(vars(module), before) for module, before in self._modules):
                 return False
             self._version = version
-        return all(map(operator.is_, map(_value_of, self._tensors), self._arrays))
+        return not self._tensors or all(map(operator.is_, map(_value_of, self._tensors), self._arrays))
 
 
 def _same(now: dict[str, Any], before: dict[str, Any]) -> bool:

@@ -28,8 +28,9 @@ class Rewriting:
     def run(self, rule: Callable[[Op, tuple[Value, ...]], Sequence[Value] | None]) -> Graph:
         """Apply the rule to every operation; the new graph."""
         new: dict[Value, Value] = {}
+        get = new.get
         for op in self._old.ops:
-            inputs = tuple(new.get(value, value) for value in op.inputs)
+            inputs = tuple([get(value, value) for value in op.inputs])
             self._place, self._path = op.place, op.path
             outputs = rule(op, inputs)
             if outputs is None:
@@ -40,10 +41,10 @@ class Rewriting:
         self.graph.outputs = [new.get(value, value) for value in self._old.outputs]
         return self.graph
 
-    def keep(self, op: Op, inputs: Sequence[Value]) -> tuple[Value, ...]:
-        """The operation on these inputs."""
-        if any(a is not b for a, b in zip(op.inputs, inputs, strict=True)):
-            op = Op(op.primitive, inputs, op.params, place=op.place, path=op.path)
+    def keep(self, op: Op, inputs: tuple[Value, ...]) -> tuple[Value, ...]:
+        """The operation on these inputs, of the same shapes and data types."""
+        if inputs != op.inputs:
+            op = op.on(inputs)
         self.graph.ops.append(op)
         return op.outputs
 

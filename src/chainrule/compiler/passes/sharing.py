@@ -21,9 +21,10 @@ def share(graph: Graph) -> Graph:
             # The bytes tell 0.0 from -0.0 and compare NaN.
             first[value] = constants.setdefault((array.dtype, array.shape, array.tobytes()), value)
     known: dict[Hashable, tuple[Value, ...]] = {}
+    get = first.get
 
     def rule(op: Op, inputs: tuple[Value, ...]) -> Any:
-        inputs = tuple(first.get(value, value) for value in inputs)
+        inputs = tuple([get(value, value) for value in inputs])
         key = (op.primitive, inputs, tuple(op.params.items()))
         found = known.get(key)
         if found is None:

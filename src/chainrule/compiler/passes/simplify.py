@@ -35,10 +35,13 @@ class _Simplifying(Rewriting):
         return self.run(self._rule)
 
     def _rule(self, op: Op, inputs: tuple[Value, ...]) -> Any:
-        folded = self._folded(op, inputs)
-        if folded is not None:
-            return folded
-        for rule in (*_RULES.get(op.primitive.name, ()), *(_POINTWISE if is_pointwise(op) else ())):
+        constants = self.graph.constants
+        if not [value for value in inputs if value not in constants]:
+            folded = self._folded(op, inputs)
+            if folded is not None:
+                return folded
+        name = op.primitive.name
+        for rule in _RULES_OF.get(name, ()):
             value = rule(self, op, inputs)
             if value is not None:
                 assert value.shape == op.output.shape and value.dtype == op.output.dtype, (op, value)
@@ -58,6 +61,8 @@ class _Simplifying(Rewriting):
 
     def number(self, value: Value) -> Any:
         """The number that all elements of a constant are; None for any other value."""
+        if value.op is not None:
+            return None
         array = self.constant_of(value)
         if array is None or not array.size or array.dtype.kind == "c":
             return None
@@ -337,10 +342,10 @@ def _narrow_operand(s: _Simplifying, op: Op, inputs: tuple[Value, ...]) -> Value
     for value in inputs:
         if value.op is not None and value.op.primitive.name == "broadcast_to":
             value = value.op.inputs[0]
-        elif value.ndim and s.number(value) is not None:
+        elif value.shape and value in s.graph.constants and s.number(value) is not None:
             value = _scalar(s, value)
         narrow.append(value)
-    if all(a is b for a, b in zip(narrow, inputs, strict=True)):
+    if tuple(narrow) == inputs or not is_pointwise(op):
         return None
     shape = np.broadcast_shapes(*(v.shape for v in narrow))
     result = s.emit(op.primitive, *narrow, **op.params)
@@ -400,4 +405,7 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "max": (_reduced_ones,),
     "min": (_reduced_ones,),
 }
-_POINTWISE: tuple[Rule, ...] = (_narrow_operand,)
+_RULES_OF = {
+    name: (*_RULES.get(name, ()), *((_narrow_operand,) if name in _POINTWISE_NAMES else ()))
+    for name in (*_RULES, *_POINTWISE_NAMES)
+}

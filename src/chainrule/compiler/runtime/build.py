@@ -55,8 +55,13 @@ def _loaded(graph: Graph, made: Image, code: bytes, *, cached: bool) -> Program:
     return Program(graph, made, library, len(code), cached=cached)
 
 
-def code_of(planned: Layout, target: Target, threads: int) -> tuple[Module, list[str | HostKernel], list[str]]:
-    """The functions of all segments; the order of segments and host operations; each kernel's function."""
+def code_of(
+    planned: Layout, target: Target, threads: int, *, apart: bool = False
+) -> tuple[Module, list[str | HostKernel], list[str]]:
+    """The functions of all segments; the order of segments and host operations; each kernel's function.
+
+    With `apart` every kernel is a segment of its own.
+    """
     module = Module()
     functions = _Functions(module, target)
     steps: list[str | HostKernel] = []
@@ -75,6 +80,8 @@ def code_of(planned: Layout, target: Target, threads: int) -> tuple[Module, list
             steps.append(kernel)
         else:
             run.append(kernel)
+            if apart:
+                close()
     close()
     return module, steps, [functions.names.get(kernel, "") for kernel in planned.kernels]
 
