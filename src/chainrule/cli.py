@@ -405,21 +405,51 @@ def studio(
 @guarded
 def learn(
     lesson: Annotated[str | None, typer.Argument(help="Lesson; the list of them if left out.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Small sizes: the lesson in a few seconds.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Where to save the plot (PNG or SVG).")] = None,
+    answer: Annotated[
+        list[str] | None, typer.Option(help="Answer to an exercise, such as 1=0.42. Repeatable; asked for if left out.")
+    ] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="cost: small sizes, done in a few seconds.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="cost: where to save the plot (PNG or SVG).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Learn how backpropagation works by measuring it on this machine."""
-    from .learn import LESSONS, find_lesson
+    """Learn how backpropagation works, with real numbers on this machine.
+
+    A lesson shows its text, its code and what the code prints here, and checks your answers to
+    two exercises. The same pages stand in docs/guide.
+    """
+    from .learn import LESSONS
 
     if lesson is None:
-        print(json.dumps(LESSONS) if as_json else "\n".join(f"{k}: {v}" for k, v in LESSONS.items()))
+        width = max(map(len, LESSONS))
+        print(json.dumps(LESSONS) if as_json else "\n".join(f"{k:{width}}  {v}" for k, v in LESSONS.items()))
         return
     require_known(lesson, "lesson", LESSONS)
     out = sys.stderr if as_json else sys.stdout
-    result = find_lesson(lesson).run(lambda line="": print(line, file=out, flush=True), fast=fast, plot=plot)
+    result = _cost(out, fast, plot) if lesson == "cost" else _lesson(lesson, answer or [], out)
     if as_json:
         print(json.dumps(result, indent=2))
+    if any(exercise["right"] is False for exercise in result.get("exercises", [])):
+        raise typer.Exit(1)
+
+
+def _cost(out: Any, fast: bool, plot: Path | None) -> dict[str, Any]:
+    from .learn.cost import run
+
+    def say(line: str = "") -> None:
+        print(line, file=out, flush=True)
+
+    return run(say, fast=fast, plot=plot)
+
+
+def _lesson(name: str, given: list[str], out: Any) -> dict[str, Any]:
+    from .learn.guide import parse_answers, read_lesson, run
+    from .learn.terminal import ask, shower
+
+    answers = parse_answers(given)
+    lesson = read_lesson(name)
+    typed = sys.stdin.isatty() and out.isatty() and not answers
+    print(f"{lesson.title}\n{'═' * len(lesson.title)}", file=out)
+    return run(lesson, shower(out), ask if typed else None, answers, lambda line: print(line, file=out, flush=True))
 
 
 if __name__ == "__main__":
