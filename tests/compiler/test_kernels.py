@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import chainrule as cr
 from chainrule.compiler.graph import Graph, evaluate
 from chainrule.compiler.schedule.build import schedule
 from chainrule.compiler.schedule.kernels import HostKernel
@@ -312,3 +313,25 @@ def test_attention_reads_moved_operands_where_they_are(wanted: Any) -> None:
     stays_native(graph)
     assert len(schedule(graph).kernels) <= 4
     check(graph, random_arrays(graph), wanted, scale=100)
+
+
+@pytest.mark.parametrize("bad", [11, -12, 2**40, -(2**60)])
+def test_an_index_out_of_range_is_an_error_and_changes_no_state(wanted: Any, bad: int) -> None:
+    from chainrule.compiler.runtime import build
+
+    b = Builder()
+    weight, ids = b.input(11, 13), b.input(40, dtype="int64")
+    rows = b.index(weight, ids, pattern=(("a", 0), ("s", 0, 13, 1)))
+    gradient = b.index_add(rows, ids, pattern=(("a", 0), ("s", 0, 13, 1)), shape=(11, 13))
+    new = b.subtract(weight, gradient)
+    graph = b.graph(b.sum(rows, axis=(0, 1), keepdims=False), new, updates={1: 0})
+    arrays = random_arrays(graph)
+    before = arrays[0].copy()
+    call = build(graph, wanted).bind(arrays, [np.empty((), np.float32), arrays[0]])
+    arrays[1][17] = bad
+    with pytest.raises(cr.IndexingError, match="out of range for an axis of length 11"):
+        call()
+    np.testing.assert_array_equal(arrays[0], before)
+    arrays[1][17] = -11
+    call()
+    assert not np.array_equal(arrays[0], before)

@@ -83,6 +83,7 @@ class Image:
         constants: for each constant in memory its position among the graph's, or the array itself.
         arena: bytes of working memory.
         threads: how many threads the work is cut up for; 1 where it is too little to share.
+        faults: for each check of indices the position of the operation, and the length of the axis.
         host_ops: operations of host calls that the graph itself does not have, numbered from its end.
     """
 
@@ -91,6 +92,7 @@ class Image:
     constants: list[int | np.ndarray]
     arena: int
     threads: int
+    faults: list[tuple[int, int]] = field(default_factory=list)
     host_ops: list[Op] = field(default_factory=list)
 
     @property
@@ -107,6 +109,7 @@ class Image:
             "constants": [c if isinstance(c, int) else _array_document(c) for c in self.constants],
             "arena": self.arena,
             "threads": self.threads,
+            "faults": self.faults,
         }
 
     @staticmethod
@@ -118,6 +121,7 @@ class Image:
             [c if isinstance(c, int) else _array(c) for c in document["constants"]],
             int(document["arena"]),
             int(document["threads"]),
+            [(int(op), int(length)) for op, length in document["faults"]],
         )
 
 
@@ -126,12 +130,13 @@ def image(graph: Graph, planned: Layout, steps: list[str | HostKernel], names: l
     positions = {op: i for i, op in enumerate(graph.ops)}
     constants = {v: i for i, v in enumerate(graph.constants)}
     made = Image([], [], [], planned.arena, threads)
+    made.faults = [(positions[fault.op], fault.length) for fault in planned.prepared.faults]
     for step in steps:
         if isinstance(step, str):
             made.steps.append(step)
             continue
         op = step.op
-        origin = planned.origins.get(op, op)
+        origin = planned.prepared.origins.get(op, op)
         same = origin in positions and origin.primitive is op.primitive and origin.params == op.params
         if same and table.get(op.primitive.name) is op.primitive:
             position = positions[origin]
@@ -142,12 +147,14 @@ def image(graph: Graph, planned: Layout, steps: list[str | HostKernel], names: l
         results = tuple(_place(planned, _whole(v)) for v in op.outputs)
         made.steps.append(HostCall(position, operands, results))
     for kernel, name in zip(planned.kernels, names, strict=True):
-        ops = dict.fromkeys(positions[o] for op in kernel.ops if (o := planned.origins.get(op, op)) in positions)
+        ops = dict.fromkeys(
+            positions[o] for op in kernel.ops if (o := planned.prepared.origins.get(op, op)) in positions
+        )
         nbytes = sum(v.nbytes for v in (*kernel.reads, *kernel.writes))
         made.kernels.append(KernelRecord(_kind(kernel), tuple(ops), name, nbytes, threads > 1 and is_shared(kernel)))
     for value in planned.constants:
         position = constants.get(value, -1)
-        made.constants.append(planned.graph.constants[value] if position < 0 else position)
+        made.constants.append(planned.prepared.graph.constants[value] if position < 0 else position)
     return made
 
 

@@ -8,9 +8,10 @@ from ...core.primitive import table
 from ..code.dense import plan_of
 from ..code.expression import Affine, Load, nodes
 from ..code.target import Target
-from ..graph import Graph, Op, Value
+from ..graph import Op, Value
 from ..memory import Lifetime, plan
 from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, Schedule, Store
+from ..schedule.prepare import Prepared
 
 
 @dataclass
@@ -31,9 +32,12 @@ class Layout:
     slots: dict[Value, tuple[int, int]]
     constants: list[Value]
     arena: int
-    graph: Graph
-    origins: dict[Op, Op]
+    prepared: Prepared
     aliases: dict[int, int] = field(default_factory=dict)
+
+    def overwrites_state(self, kernel: Kernel) -> bool:
+        """Whether a kernel may write where the state was."""
+        return any(self.slots[v][0] in self.aliases for v in kernel.writes)
 
 
 def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
@@ -82,7 +86,7 @@ def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
     slots.update({v: (begin + i, 0) for i, v in enumerate(constants)})
     arena = plan(lifetimes)
     slots.update({v: (begin + len(constants), offset) for v, offset in arena.offsets.items()})
-    return Layout(kernels, slots, list(constants), arena.nbytes, graph, schedule.origins, aliases)
+    return Layout(kernels, slots, list(constants), arena.nbytes, schedule.prepared, aliases)
 
 
 def _copy(source: Value, output: Value, slots: dict[Value, tuple[int, int]], slot: int) -> Kernel:

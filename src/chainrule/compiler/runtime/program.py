@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ...core.errors import IndexingError
+from ...core.source import resolve
 from ..code.pool import pool
 from ..code.target import Library
 from ..graph import Graph, Op
@@ -28,7 +30,7 @@ class Program:
         threads: how many threads the work is cut up for; 1 where it is too little to share.
         code_bytes: size of the machine code.
         cached: whether the machine code comes from the disk cache.
-        is_atomic: a call is one native call.
+        is_atomic: a call is one native call, which either does all of its work or overwrites no state.
     """
 
     def __init__(self, graph: Graph, image: Image, library: Library, code_bytes: int, *, cached: bool) -> None:
@@ -54,8 +56,21 @@ class Program:
         """The program on these arrays (C-contiguous, of the graph's shapes and data types)."""
         room = np.empty(self.arena + ALIGNMENT, np.uint8)
         start = -room.ctypes.data % ALIGNMENT
-        arrays = [*inputs, *outputs, *self._constants, room[start : start + self.arena]]
-        return BoundProgram(self, arrays, len(inputs))
+        count = len(self._image.faults)
+        flags = np.zeros(count + 1 if count > 1 else count, np.bool_)
+        arrays = [*inputs, *outputs, *(flags[i : i + 1] for i in range(flags.size)), *self._constants]
+        return BoundProgram(self, [*arrays, room[start : start + self.arena]], len(inputs), flags)
+
+    def fault(self, flags: np.ndarray) -> IndexingError:
+        """The error for the checks of indices that failed."""
+        op, length = next(
+            (self.graph.ops[op], length)
+            for (op, length), failed in zip(self._image.faults, flags[1:] if flags.size > 1 else flags, strict=True)
+            if failed
+        )
+        message = f"{op.primitive.name}: an index is out of range for an axis of length {length}"
+        place = resolve(op.place)
+        return IndexingError(f"{message}\n  at {place}" if place else message)
 
     def calls(self, arrays: list[np.ndarray], table: int) -> list[Callable[[], None]]:
         """What a call runs in order, on these arrays and the table of their addresses."""
@@ -77,8 +92,9 @@ class BoundProgram:
         parts: what a call runs, in order: native segments and NumPy's operations.
     """
 
-    def __init__(self, program: Program, arrays: list[np.ndarray], inputs: int) -> None:
-        self._program, self._arrays, self._inputs = program, arrays, inputs
+    def __init__(self, program: Program, arrays: list[np.ndarray], inputs: int, flags: np.ndarray) -> None:
+        self._program, self._arrays, self._inputs, self._flags = program, arrays, inputs, flags
+        self._flag: Any = flags.view(np.uint8).data if flags.size else b"\0"
         self._table = (ctypes.c_uint64 * len(arrays))(*(a.ctypes.data for a in arrays))
         self.parts = program.calls(arrays, ctypes.addressof(self._table))
 
@@ -92,9 +108,16 @@ class BoundProgram:
         self.set_input(self._inputs + position, array)
 
     def __call__(self) -> None:
-        """Compute the outputs from what the inputs hold now."""
+        """Compute the outputs from what the inputs hold now.
+
+        Raises:
+            IndexingError: an index that is read from data is out of range. No state has been overwritten.
+        """
+        flag = self._flag
         for part in self.parts:
             part()
+            if flag[0]:
+                raise self._program.fault(self._flags)
 
 
 def _by_layout(array: np.ndarray) -> int:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..code.ir import I64, PTR, VOID, Function, Module, Value
+from ..code.ir import I8, I64, PTR, VOID, Function, Module, Value
 from ..code.loops import elements
 from ..code.pool import BARRIER
 from ..graph import Value as Buffer
@@ -84,8 +84,13 @@ def emit_segment(
     calls = [function_of(kernel) for kernel in kernels]
     f = module.function(name, [PTR, I64, I64])
     code = _Segment(f, planned)
+    # A step with an index out of range ends before it overwrites any state.
+    fault = planned.prepared.fault
+    first = next((k for k in kernels if planned.overwrites_state(k)), None)
     if threads == 1:
-        for call in calls:
+        for kernel, call in zip(kernels, calls, strict=True):
+            if kernel is first and fault is not None:
+                code.leave_if(fault)
             code.call(call, f.index(0), f.index(1))
         f.ret()
         return
@@ -101,6 +106,11 @@ def emit_segment(
             alone.clear()
 
     for kernel, call in zip(kernels, calls, strict=True):
+        if kernel is first and fault is not None:
+            run_alone()
+            if meeting.needed(Kernel([], reads=[fault]), True):
+                f.call(BARRIER, VOID, count)
+            code.leave_if(fault)
         shared = is_shared(kernel)
         if meeting.needed(kernel, shared):
             run_alone()
@@ -119,6 +129,16 @@ class _Segment:
         self.f, self.planned = f, planned
         slots = {slot for slot, _ in planned.slots.values()}
         self.bases = {slot: f.load(PTR, f.arguments[0], slot) for slot in sorted(slots)}
+
+    def leave_if(self, flag: Buffer) -> None:
+        """Return if the flag is set."""
+        f = self.f
+        slot, first = self.planned.slots[flag]
+        leave, go = f.label("leave"), f.label("go")
+        f.branch(f.compare("ne", f.load(I8, f.offset(self.bases[slot], first)), 0), leave, go)
+        f.start_block(leave)
+        f.ret()
+        f.start_block(go)
 
     def call(self, call: Call, thread: Value, threads: Value) -> None:
         f = self.f

@@ -32,14 +32,15 @@ from .storage import stored_values
 
 def schedule(graph: Graph) -> Schedule:
     """The kernels of a graph."""
-    graph, origins = prepare(graph)
-    grouping = Grouping(graph, takes_views)
+    prepared = prepare(graph)
+    graph = prepared.graph
+    grouping = Grouping(graph, takes_views, [] if prepared.fault is None else [prepared.fault])
     renamed = grouping.output_sources()
     plain: set[int] = set()
     while True:
         try:
             kernels = _kernels(grouping, stored_values(grouping, plain), plain)
-            return Schedule(kernels, [renamed.get(v, v) for v in graph.outputs], graph, origins)
+            return Schedule(kernels, [renamed.get(v, v) for v in graph.outputs], prepared)
         except _Unreadable as failed:
             plain.add(failed.position)
 

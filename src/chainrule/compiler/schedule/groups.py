@@ -135,7 +135,9 @@ class Group:
 class Grouping:
     """The kernels of a graph. `groups` are in the order in which they can run."""
 
-    def __init__(self, graph: Graph, opaque_layout: Callable[[Op, int], bool]) -> None:
+    def __init__(
+        self, graph: Graph, opaque_layout: Callable[[Op, int], bool], before_updates: Sequence[Value] = ()
+    ) -> None:
         self.graph = graph
         self.groups: list[Group] = []
         self.group_of: dict[Value, Group] = {}
@@ -148,6 +150,9 @@ class Grouping:
         for op in needed:
             if op.outputs[0] not in late:
                 self._assign(op, late=False)
+        for value in before_updates:
+            if not self.is_leaf(value):
+                self._store(value)
         for op in needed:
             if op.outputs[0] in late:
                 self._assign(op, late=True)

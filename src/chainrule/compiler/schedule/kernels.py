@@ -8,6 +8,7 @@ from typing import Any
 
 from ..code.expression import Affine, Expression
 from ..graph import Graph, Op, Value
+from .prepare import Prepared
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +132,14 @@ class Schedule:
     Attributes:
         kernels: each writes whole values.
         sources: for each output of the graph the value in memory that holds its elements.
-        graph: what the kernels compute: the graph with composite primitives taken apart.
-        origins: for every operation of that graph the one that the user's graph had.
+        prepared: the graph that the kernels compute, and how it differs from the user's.
     """
 
     kernels: Sequence[Kernel]
     sources: list[Value]
-    graph: Graph
-    origins: dict[Op, Op]
+    prepared: Prepared
+
+    @property
+    def graph(self) -> Graph:
+        """What the kernels compute."""
+        return self.prepared.graph

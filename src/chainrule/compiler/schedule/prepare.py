@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Rewriter:
         self.constants = dict(graph.constants)
         self.new: dict[Value, Value] = {}
         self.one_hot: dict[Value, Value] = {}
+        self.faults: dict[tuple[Value, int], Fault] = {}
         self.regions: dict[Value, tuple[int, list[tuple[int, int, Value]]]] = {}
         self.origin: Op | None = None
         self.origins: dict[Op, Op] = {}
@@ -52,12 +54,41 @@ class Rewriter:
         return made
 
 
-def prepare(graph: Graph) -> tuple[Graph, dict[Op, Op]]:
-    """The graph with composite primitives taken apart; and for every operation the one that it comes from."""
+@dataclass(frozen=True)
+class Fault:
+    """An index that may be out of range: `value` tells whether one is, for the operation, along an axis of `length`."""
+
+    value: Value
+    op: Op
+    length: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A graph ready to be scheduled.
+
+    Attributes:
+        graph: composite primitives taken apart. Behind the outputs comes `fault`, if there is one, and then
+            the values of `faults`, if there are several.
+        origins: for every operation the one of the user's graph that it comes from.
+        faults: the indices that are read from data.
+        fault: whether any of them is out of range; None if there are none.
+    """
+
+    graph: Graph
+    origins: dict[Op, Op]
+    faults: list[Fault]
+    fault: Value | None
+
+
+def prepare(graph: Graph) -> Prepared:
+    """Take composite primitives apart, and add the checks of indices."""
     r = Rewriter(graph)
     for op in graph.ops:
         inputs = [r.new.get(v, v) for v in op.inputs]
         r.origin = op
+        if op.primitive.name in ("index", "index_add", "index_set"):
+            _check_indices(r, op, inputs)
         rewrite = _REWRITES.get(op.primitive.name)
         result = rewrite(r, op, *inputs) if rewrite is not None else None
         if result is not None:
@@ -69,7 +100,33 @@ def prepare(graph: Graph) -> tuple[Graph, dict[Op, Op]]:
             r.append(again)
             r.new.update(zip(op.outputs, again.outputs, strict=True))
     outputs = [r.new.get(v, v) for v in graph.outputs]
-    return Graph(graph.inputs, r.ops, outputs, r.constants, graph.updates), r.origins
+    faults = list(r.faults.values())
+    fault: Value | None = None
+    for f in faults:
+        fault = f.value if fault is None else r.apply("logical_or", fault, f.value)
+    checks = [] if fault is None else [fault] if len(faults) == 1 else [fault, *(f.value for f in faults)]
+    prepared = Graph(graph.inputs, r.ops, [*outputs, *checks], r.constants, graph.updates)
+    return Prepared(prepared, r.origins, faults, fault)
+
+
+def _check_indices(r: Rewriter, op: Op, inputs: Sequence[Value]) -> None:
+    """Whether the index arrays that are no constants stay within the axes that they index."""
+    name, pattern = op.primitive.name, op.params["pattern"]
+    shape = op.params["shape"] if name == "index_add" else op.inputs[0].shape
+    arrays = inputs[2:] if name == "index_set" else inputs[1:]
+    axis = 0
+    for entry in pattern:
+        if entry[0] == "a":
+            array, length = arrays[entry[1]], shape[axis]
+            if array not in r.constants and (array, length) not in r.faults and array.dtype.kind in "iu":
+                wide = array if array.dtype == np.int64 else r.apply("astype", array, dtype=np.dtype(np.int64))
+                low = r.apply("less", wide, r.number(-length, np.int64))
+                high = r.apply("greater_equal", wide, r.number(length, np.int64))
+                outside = r.apply("logical_or", low, high)
+                if array.size != 1:
+                    outside = r.apply("any", outside, axis=tuple(range(array.ndim)), keepdims=False)
+                r.faults[array, length] = Fault(outside, op, length)
+        axis += entry[0] != "n"
 
 
 def _kept(r: Rewriter, x: Value, axis: int) -> tuple[Value, Value]:
