@@ -1,6 +1,7 @@
 """Generated convolutions and their gradients against the primitives' NumPy values in double precision."""
 
 import ctypes
+import dataclasses
 
 import numpy as np
 import pytest
@@ -136,6 +137,23 @@ def test_bias_and_activation_in_the_epilogue(case):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_large_convolutions_are_shared(dtype, threads):
     check((6, 16, 20, 20), (40, 16, 3, 3), SAME, dtype=dtype, threads=threads)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("case", CASES)
+def test_images_that_are_cut_into_bands(case, name, monkeypatch):
+    """What large images need, tried on small ones: a cache that holds a few rows."""
+    known = dense._bands
+
+    def few_rows(layout, rows, images, type, wanted, threads):
+        return known(layout, rows, images, type, dataclasses.replace(wanted, l2=1), threads)
+
+    monkeypatch.setattr(dense, "_bands", few_rows)
+    check(*CASES[case], name=name, threads=2)
+
+
+def test_one_large_image_is_shared_by_its_rows():
+    check((1, 24, 150, 130), (10, 24, 3, 3), SAME, threads=2)
 
 
 @settings(max_examples=30, deadline=None)

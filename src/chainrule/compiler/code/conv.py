@@ -20,7 +20,7 @@ from typing import Any
 from ..schedule.kernels import Store, View
 from .elements import Elements, pointers
 from .expression import Outside
-from .image import Pair, emit_copy, emit_zeros, padded
+from .image import Padded, Pair, emit_copy, emit_zeros, padded
 from .ir import I1, I64, PTR, VOID, Function, Module, Type, Value, type_of, vector
 from .packing import Packing, emit_packing
 from .target import Target
@@ -176,16 +176,20 @@ class ConvolutionPlan:
         outputs = max(p.size[0] for p in conv.parts), max(p.size[1] for p in conv.parts)
         one = padded(conv.size, conv.step, outputs, taps, conv.channels, 1, 0)
         self.together = _together(conv.images, one.plane, threads)
+        self.bands, self.band_rows = _bands(one, outputs[0], conv.images * conv.groups, self.type, target, threads)
+        outputs = self.band_rows, outputs[1]
         columns = (self.together - 1) * one.plane + (outputs[0] - 1) * one.pitch + outputs[1]
         self.shape = choose([conv.outputs], columns, self.type, target)
-        self.layout = padded(conv.size, conv.step, outputs, taps, conv.channels, self.together, self.shape.columns)
+        self.layout = padded(
+            conv.size, conv.step, outputs, taps, conv.channels, self.together, self.shape.columns, self.bands > 1
+        )
         self.blocks = -(-conv.outputs // self.shape.rows)
         self.last_rows = conv.outputs - (self.blocks - 1) * self.shape.rows
         self.panels = -(-columns // self.shape.columns)
         self.width = self.panels * self.shape.columns
         self.columns = columns
         self.image_blocks = conv.images // self.together
-        shared = conv.groups * self.image_blocks
+        shared = conv.groups * self.image_blocks * self.bands
         self.row_chunks = 1 if shared % threads == 0 or shared >= 8 * threads else min(threads, self.blocks)
         self.units = shared * self.row_chunks
         # Weights of a chunk of rows, for all parts: tile by tile (channel, tap, row).
@@ -205,6 +209,20 @@ def _together(images: int, plane: int, threads: int) -> int:
     fits = [n for n in range(1, images + 1) if images % n == 0 and n <= wanted]
     fair = [n for n in fits if images // n % threads == 0]
     return (fair or fits)[-1]
+
+
+def _bands(layout: Padded, rows: int, images: int, type: Type, target: Target, threads: int) -> tuple[int, int]:
+    """Into how many bands an image is cut, and their rows: each fits into half of the second-level cache, and there
+    are enough for the threads."""
+    bands = 1
+    if layout.rows > 1 and layout.elements * type.nbytes > target.l2 // 2:
+        around = layout.rows - rows
+        line = layout.channels * layout.channel * type.nbytes // layout.rows
+        bands = -(-rows // max(target.l2 // 2 // line - around, around, 4))
+    if images % threads and images < 8 * threads and rows >= 4 * threads and layout.images == 1:
+        bands = max(bands, threads)
+    height = -(-rows // bands)
+    return -(-rows // height), height
 
 
 def _lines(nbytes: int) -> int:
@@ -265,19 +283,22 @@ class _ConvolutionCode(_Code):
             emit_zeros(f, plan.type, lanes, self.images, plan.layout.elements)
         with f.loop(low, high) as loop:
             unit = loop.index
-            block = unit % plan.image_blocks
-            chunk = unit // plan.image_blocks % plan.row_chunks
-            group = unit // (plan.image_blocks * plan.row_chunks)
+            band = unit % plan.bands
+            block = unit // plan.bands % plan.image_blocks
+            chunk = unit // (plan.bands * plan.image_blocks) % plan.row_chunks
+            group = unit // (plan.bands * plan.image_blocks * plan.row_chunks)
             first, last = chunk * plan.blocks // plan.row_chunks, (chunk + 1) * plan.blocks // plan.row_chunks
-            with f.when(f.equal(unit, low) | f.equal(block, 0)):
+            with f.when(f.equal(unit, low) | (f.equal(block, 0) & f.equal(band, 0))):
                 self._pack_weights(group, first, last)
             source = self.conv.source
             image, by_group, *strides = source.strides
             start = block * (plan.together * image) + group * by_group
             at = f.element(self.address(source.buffer, source.offset), start, plan.type)
-            emit_copy(f, plan.layout, plan.type, lanes, at, (image, *strides), self.images)  # type: ignore[arg-type]
+            begin = band * plan.band_rows
+            steps = (image, strides[0], strides[1], strides[2])
+            emit_copy(f, plan.layout, plan.type, lanes, at, steps, self.images, begin)
             for number in range(len(self.conv.parts)):
-                self._part(number, block, group, first, last)
+                self._part(number, block, group, first, last, begin)
         f.ret()
 
     def _rows(self, block: Value, body: Callable[[int], None]) -> None:
@@ -313,12 +334,13 @@ class _ConvolutionCode(_Code):
 
                 self._rows(loop.index, block)
 
-    def _part(self, number: int, block: Value, group: Value, first: Value, last: Value) -> None:
+    def _part(self, number: int, block: Value, group: Value, first: Value, last: Value, begin: Value) -> None:
         f, plan, conv = self.f, self.plan, self.conv
         part = conv.parts[number]
         rows, lanes = plan.shape.rows, plan.shape.lanes
         taps = tuple(plan.layout.tap(t.position) for t in part.taps)
-        columns = (plan.together - 1) * plan.layout.plane + (part.size[0] - 1) * plan.layout.pitch + part.size[1]
+        height = min(part.size[0], plan.band_rows)
+        columns = (plan.together - 1) * plan.layout.plane + (height - 1) * plan.layout.pitch + part.size[1]
         panels = -(-columns // plan.shape.columns)
         vectors = -(-(columns - (panels - 1) * plan.shape.columns) // lanes)
         if not taps:
@@ -348,16 +370,17 @@ class _ConvolutionCode(_Code):
                 f.either(is_full, lambda: tile(count, plan.shape.vectors), lambda: tile(count, vectors))
 
             self._rows(loop.index, by_width)
-        self._epilogue(part, block, group, first, last)
+        self._epilogue(part, block, group, first, last, begin)
 
-    def _epilogue(self, part: Part, block: Value, group: Value, first: Value, last: Value) -> None:
+    def _epilogue(self, part: Part, block: Value, group: Value, first: Value, last: Value, begin: Value) -> None:
         """Every row of pixels that was computed goes through the stores' expressions."""
         f, plan, conv = self.f, self.plan, self.conv
         lanes, width = plan.shape.lanes, part.size[1]
         elements = Elements(f, self.arguments, conv.axes[3], lanes, part.apart[1])
         start = first * plan.shape.rows
         end = f.pairwise("smin", last * plan.shape.rows, conv.outputs)
-        with f.loop(start, end) as channel, f.loop(0, plan.together) as image, f.loop(0, part.size[0]) as row:
+        height = f.pairwise("smin", part.size[0] - begin, plan.band_rows) if plan.bands > 1 else f.index(part.size[0])
+        with f.loop(start, end) as channel, f.loop(0, plan.together) as image, f.loop(0, height) as row:
             at = (channel.index - start) * plan.width + image.index * plan.layout.plane
             at = at + row.index * plan.layout.pitch
 
@@ -365,7 +388,7 @@ class _ConvolutionCode(_Code):
                 where = (
                     block * plan.together + image.index,
                     group * conv.outputs + channel.index,
-                    row.index * part.apart[0] + part.start[0],
+                    (row.index + begin) * part.apart[0] + part.start[0],
                     column * part.apart[1] + part.start[1],
                 )
                 elements.axis = dict(zip(conv.axes, where, strict=True))
@@ -447,7 +470,9 @@ class WeightGradientPlan:
         one = padded(conv.size, conv.step, conv.out, conv.taps, conv.channels, 1, 0)
         self.together = _together(conv.images, one.plane, 1)
         self.image_blocks = conv.images // self.together
-        self.layout = padded(conv.size, conv.step, conv.out, conv.taps, conv.channels, self.together, 0)
+        self.bands, self.band_rows = _bands(one, conv.out[0], 1, self.type, target, 1)
+        self.out = (self.band_rows, conv.out[1])
+        self.layout = padded(conv.size, conv.step, self.out, conv.taps, conv.channels, self.together, 0, self.bands > 1)
         rows = len(conv.taps) * conv.channels
         # With few channels the rows of a tile are channels of several taps.
         self.mixed = conv.channels < 8
@@ -458,7 +483,7 @@ class WeightGradientPlan:
         self.panels = -(-conv.outputs // self.shape.columns)
         self.last_panel = conv.outputs - (self.panels - 1) * self.shape.columns
         self.units = self.panels * self.tiles
-        self.depth = self.together * math.prod(conv.out)
+        self.depth = self.together * math.prod(self.out)
         size = self.type.nbytes
         self.image_bytes = _lines((self.layout.elements + 64) * size)
         self.panel_bytes = _lines((self.panels * self.depth * self.shape.columns + 64) * size)
@@ -495,27 +520,34 @@ class _WeightGradientCode(_Code):
         with f.when(self.low < self.high):
             emit_zeros(f, plan.type, plan.shape.lanes, self.images, plan.layout.elements)
             with f.loop(0, conv.groups) as group:
-                with f.loop(0, plan.image_blocks) as block:
-                    self._copy(group.index, block.index)
+                with f.loop(0, plan.image_blocks * plan.bands) as block:
+                    begin = block.index % plan.bands * plan.band_rows
+                    rows = f.pairwise("smin", conv.out[0] - begin, plan.band_rows)
+                    self._copy(group.index, block.index // plan.bands, begin, rows)
                     with f.loop(self.low, self.high) as unit:
-                        self._unit(unit.index, f.compare("ne", block.index, 0))
+                        self._unit(unit.index, f.compare("ne", block.index, 0), rows)
                 with f.loop(self.low, self.high) as unit:
                     self._store(unit.index, group.index)
         f.ret()
 
-    def _copy(self, group: Value, block: Value) -> None:
-        """A block of images, and the cotangents that belong to this thread's panels, turned."""
+    def _copy(self, group: Value, block: Value, begin: Value, rows: Value) -> None:
+        """A block of images, or a band of one, and the cotangents of this thread's panels, turned."""
         f, plan, conv = self.f, self.plan, self.conv
         image, by_group, *strides = conv.x.strides
         start = block * (plan.together * image) + group * by_group
         at = f.element(self.address(conv.x.buffer, conv.x.offset), start, plan.type)
         layout, lanes = plan.layout, plan.shape.lanes
-        emit_copy(f, layout, plan.type, lanes, at, (image, strides[0], strides[1], strides[2]), self.images)
+        steps = (image, strides[0], strides[1], strides[2])
+        emit_copy(f, layout, plan.type, lanes, at, steps, self.images, begin)
         image, by_group, channel, row, column = conv.g.strides
-        start = block * (plan.together * image) + group * by_group
+        start = block * (plan.together * image) + group * by_group + begin * row
         at = f.element(self.address(conv.g.buffer, conv.g.offset), start, plan.type)
-        height, width = conv.out
-        reduced = ((height * width, column),) if row == width * column else ((height, row), (width, column))
+        height, width = plan.out
+        whole = plan.bands == 1
+        reduced: tuple[Pair, ...] = ((height * whole, row), (width, column))
+        length = rows
+        if row == width * column:
+            reduced, length = ((height * width * whole, column),), rows * width
         with f.loop(self.low // plan.tiles, (self.high - 1) // plan.tiles + 1) as panel:
 
             def pack(columns: int) -> None:
@@ -527,7 +559,7 @@ class _WeightGradientCode(_Code):
                     to = panel.index * (plan.depth * plan.shape.columns)
                     to = to + number.index * (height * width * wide)
                     source, out = f.element(at, offset, plan.type), f.element(self.panel_room, to, plan.type)
-                    f.call(name, VOID, source, out, f.index(0))
+                    f.call(name, VOID, source, out, length)
 
             self._panel(panel.index, pack)
 
@@ -543,7 +575,7 @@ class _WeightGradientCode(_Code):
         size = self.plan.shape.rows * self.plan.shape.columns
         return self.f.element(self.results, (unit - self.low) * size, self.plan.type)
 
-    def _unit(self, unit: Value, add: Value) -> None:
+    def _unit(self, unit: Value, add: Value, length: Value) -> None:
         """One tile, for a block of images."""
         f, plan, conv = self.f, self.plan, self.conv
         shape, layout = plan.shape, plan.layout
@@ -553,19 +585,16 @@ class _WeightGradientCode(_Code):
         def micro(columns: int, offsets: Sequence[int], a_at: Value) -> None:
             vectors = -(-columns // shape.lanes)
             wide = vectors * shape.lanes
-            height, width = conv.out
-            reduced = [
-                (plan.together, layout.plane, height * width * wide),
-                (height, layout.pitch, width * wide),
-                (width, 1, wide),
-            ]
+            height, width = plan.out
+            reduced = [(plan.together, layout.plane, height * width * wide)] if plan.together > 1 else []
+            reduced += [(height if plan.bands == 1 else 0, layout.pitch, width * wide), (width, 1, wide)]
             wanted = Micro(
                 plan.type, tuple(offsets), shape.lanes, vectors, shape.lanes,
-                tuple(r for r in reduced if r[0] > 1) or ((1, 1, 1),),
+                tuple(r for r in reduced if r[0] != 1) or ((1, 1, 1),),
                 tuple(r * shape.columns for r in range(len(offsets))), False, False,
             )  # fmt: skip
             b_at = f.element(self.panel_room, panel * (plan.depth * shape.columns), plan.type)
-            f.call(self.micro(wanted), VOID, a_at, b_at, out, f.index(0), add)
+            f.call(self.micro(wanted), VOID, a_at, b_at, out, length, add)
 
         if plan.mixed:
             for number in range(plan.tiles):

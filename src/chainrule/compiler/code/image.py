@@ -31,6 +31,8 @@ class Padded:
             the source: ((first row, first column), …) and one past the last.
         images: in a copy. channels: in a copy.
         margin: what may be read behind the last plane.
+        is_band: whether a plane is a band of the outputs' rows, that begins anywhere: of its rows any may
+            lie outside of the source.
     """
 
     size: Pair
@@ -43,6 +45,7 @@ class Padded:
     images: int
     channels: int
     margin: int
+    is_band: bool = False
 
     @property
     def plane(self) -> int:
@@ -67,8 +70,9 @@ class Padded:
 
 
 def padded(
-    size: Pair, step: Pair, outputs: Pair, taps: Sequence[Pair], channels: int, images: int, margin: int
-) -> Padded:
+    size: Pair, step: Pair, outputs: Pair, taps: Sequence[Pair], channels: int, images: int, margin: int,
+    is_band: bool = False,
+) -> Padded:  # fmt: skip
     """The layout for so many outputs along rows and columns, of taps at these positions."""
     low = min(y for y, _ in taps), min(x for _, x in taps)
     spans = [(max(t[d] for t in taps) - low[d]) // step[d] for d in (0, 1)]
@@ -80,20 +84,22 @@ def padded(
         # Position p of the plane is row (or column) p · step + phase + low of the source.
         starts = [max(0, -((phase[d] + low[d]) // step[d])) for d in (0, 1)]
         ends = [min(limits[d], (size[d] - 1 - phase[d] - low[d]) // step[d] + 1) for d in (0, 1)]
-        first.append((starts[0], starts[1]))
-        last.append((max(ends[0], starts[0]), max(ends[1], starts[1])))
+        first.append((0 if is_band else starts[0], starts[1]))
+        last.append((rows if is_band else max(ends[0], starts[0]), max(ends[1], starts[1])))
     zeros = min(x for _, x in first)
     pitch = max(*(x for _, x in last), width - zeros, outputs[1])
-    return Padded(size, step, low, rows, pitch, tuple(first), tuple(last), images, channels, margin + width)
+    return Padded(size, step, low, rows, pitch, tuple(first), tuple(last), images, channels, margin + width, is_band)
 
 
 def emit_copy(
-    f: Function, layout: Padded, type: Type, lanes: int, source: Value, strides: tuple[int, int, int, int], out: Value
-) -> None:
+    f: Function, layout: Padded, type: Type, lanes: int, source: Value, strides: tuple[int, int, int, int], out: Value,
+    begin: Value,
+) -> None:  # fmt: skip
     """Copies images into the layout, whose other elements are zero.
 
     Args:
         source: the address of the first image and channel; `strides`: of image, channel, row and column.
+        begin: the row of the outputs at which a band begins.
     """
     image_step, channel_step, row_step, column_step = strides
     with f.loop(0, layout.channels) as channel, f.loop(0, layout.images) as image:
@@ -103,9 +109,23 @@ def emit_copy(
             y = phase // layout.step[1] + layout.low[0]
             x = phase % layout.step[1] + layout.low[1]
             with f.loop(top, bottom) as row:
-                start = (row.index * layout.step[0] + y) * row_step + (left * layout.step[1] + x) * column_step
+                position = (row.index + begin) * layout.step[0] + y
+                start = position * row_step + (left * layout.step[1] + x) * column_step
                 to = row.index * layout.pitch + (left + phase * layout.plane * layout.images)
-                _copy_row(f, type, lanes, here, start, column_step * layout.step[1], there, to, right - left)
+                step, count = column_step * layout.step[1], right - left
+
+                def copy() -> None:
+                    _copy_row(f, type, lanes, here, start, step, there, to, count)  # noqa: B023
+
+                def clear() -> None:
+                    with f.loop(0, count, lanes) as loop:  # noqa: B023
+                        mask = f.mask(lanes, count - loop.index)  # noqa: B023
+                        f.store_masked(f.zero(vector(type, lanes)), there, mask, to + loop.index)  # noqa: B023
+
+                if layout.is_band:
+                    f.either((position >= 0) & (position < layout.size[0]), copy, clear)
+                else:
+                    copy()
 
 
 def _copy_row(
