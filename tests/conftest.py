@@ -6,7 +6,12 @@ import os
 from collections.abc import Generator
 from typing import Any
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine's other work than about the code.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 ALLOWED_SKIPS: frozenset[str] = frozenset()
 """Reasons for which a test may skip even where CI=true. Everything else must run there."""

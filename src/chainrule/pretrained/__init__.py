@@ -1,9 +1,11 @@
 """Networks whose published weights are loaded: a language model, a sentence encoder, a face detector."""
 
+from .bert import SentenceEncoder, load_sentence_encoder
 from .generation import Chat, Sampling, generate, stream
 from .llama import Cache, Llama, LlamaConfig
 from .llama_files import LanguageModel, load_llm
 from .lora import Adapters
+from .tiny_face import TinyFaceDetector, detect_faces, load_tiny_face
 
 __all__ = [
     "Adapters",
@@ -13,7 +15,12 @@ __all__ = [
     "Llama",
     "LlamaConfig",
     "Sampling",
+    "SentenceEncoder",
+    "TinyFaceDetector",
+    "detect_faces",
     "generate",
     "load_llm",
+    "load_sentence_encoder",
+    "load_tiny_face",
     "stream",
 ]

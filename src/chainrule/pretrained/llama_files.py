@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -16,15 +15,15 @@ from ..core.errors import OperationError
 from ..data.idx import DataError
 from ..data.packages import PACKAGES, require_package
 from ..interop import GGUFFile, TensorFile, gguf_tokenizer, open_safetensors, read_tokenizer
-from ..interop.safetensors import read_json
-from ..nn import init
+from ..interop.json_files import read_json
 from .llama import Llama, LlamaConfig
+from .weights import load_weights
 
 if TYPE_CHECKING:
     import tokenizers
 
 _OUTER = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_SURPLUS = re.compile(r".*rotary_emb\.inv_freq|lm_head\.weight")
+_SURPLUS = r".*rotary_emb\.inv_freq|lm_head\.weight"
 """What some files hold besides: fixed tables, and a copy of embeddings that are tied."""
 _INNER = {
     "attn_norm": "input_layernorm",
@@ -195,23 +194,8 @@ def json_config(values: Mapping[str, Any]) -> LlamaConfig:
 
 
 def build(config: LlamaConfig, weights: TensorFile, path: Path) -> Llama:
-    """A model with these weights, in evaluation mode.
-
-    Raises:
-        DataError: names are missing or unknown, or there are fewer numbers than the sizes ask for.
-        StateDictError: shapes do not fit; the message lists them.
-    """
-    found = sum(math.prod(weights.shape(name)) for name in weights)
-    if config.weights > found:
-        raise DataError(f"{path}: its sizes ask for {config.weights:,} weights, it holds {found:,}")
-    with init.skipped():
-        model = Llama(config)
-    missing, unexpected = model.load_state_dict(weights, strict=False)
-    unexpected = [name for name in unexpected if not _SURPLUS.fullmatch(name)]
-    if missing or unexpected:
-        listed = [f"it lacks {name}" for name in missing] + [f"it holds {name}" for name in unexpected]
-        raise DataError(f"{path}: its tensors are not those of a Llama model of its sizes: {', '.join(listed[:8])}")
-    return model.eval().requires_grad_(False)
+    """A model with these weights, in evaluation mode; see `load_weights` for errors."""
+    return load_weights(lambda: Llama(config), config.weights, weights, path, _SURPLUS)
 
 
 class GGUFWeights(TensorFile):

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.tensor import Tensor
 from ..data import DataError, Dataset
+from ..data.pictures import read_picture
 from ..data.sources import cache_folder, data_folder
 from ..data.voc import read_voc
 from ..random import default_generator
@@ -112,18 +113,7 @@ def locate(folder: str | os.PathLike[str] | None = None) -> Path:
 
 def _read(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     """A picture, float32 (3, H, W), and its boxes."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise DataError("photographs are decoded by Pillow: pip install 'chainrule[photos]'") from error
-    path = folder / f"{name}.png"
-    try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > PIXELS_LIMIT:
-                raise DataError(f"{path}: {opened.width}×{opened.height} pixels are too many")
-            pixels = np.asarray(opened.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path}: damaged, or not a picture ({error})") from error
+    pixels = read_picture(folder / f"{name}.png", PIXELS_LIMIT)
     return pixels.transpose(2, 0, 1).astype(np.float32) / 255, read_voc(folder / f"{name}.xml").corners
 
 
