@@ -1,8 +1,8 @@
 """`chainrule train rl`: agents that learn to act, by PPO or by deep Q-learning, in environments of Gymnasium.
 
 One agent for each seed, since a single run says little in reinforcement learning (Henderson et
-al. 2018, "Deep reinforcement learning that matters"). Each is judged by episodes that it did
-not learn from.
+al. 2018, "Deep reinforcement learning that matters"). Ten times in a run an agent plays some
+episodes without learning; the weights that did best there are kept, and judged by others.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from .settings import Settings as BaseSettings
 from .settings import setting
 
 SOLVED = {"CartPole-v1": 475.0, "LunarLander-v3": 200.0}
+TRIALS = 20
+"""Episodes that decide which weights of a run are kept."""
 ALGORITHMS: dict[str, Any] = {"ppo": (rl_ppo.PPO, rl_ppo.PLANS), "dqn": (rl_dqn.DQN, rl_dqn.PLANS)}
 
 
@@ -75,11 +77,13 @@ def _learn(
     worlds = make_worlds(settings.world, plan.copies)
     try:
         manual_seed(seed)
-        agent: Learner = algorithm(worlds, plan, seed)
+        agent: Learner = algorithm(worlds, plan, seed, job.compile)
         if saved is not None:
             agent.load(saved["agent"])
             default_generator.state.assign(saved["random"])
-        start, before, kept, reported = time.monotonic(), agent.played, time.monotonic(), 0
+        best: dict[str, Any] | None = saved["best"] if saved is not None else None
+        start, before, kept = time.monotonic(), agent.played, time.monotonic()
+        tenth = 10 * agent.played // plan.steps
         while agent.played < plan.steps:
             numbers = agent.round()
             now = time.monotonic()
@@ -93,19 +97,24 @@ def _learn(
                     left / rate, "steps",
                 )
             )  # fmt: skip
-            if 10 * agent.played // plan.steps > reported:
-                reported = 10 * agent.played // plan.steps
+            if 10 * agent.played // plan.steps > tenth:
+                tenth = 10 * agent.played // plan.steps
+                reached = float(np.mean(evaluate(agent.policy, settings.world, TRIALS, 2000 + seed)))
+                if best is None or reached >= best["return"]:
+                    best = {"return": reached, "model": agent.model.state_dict()}
                 job.say(
-                    f"seed {seed}  step {agent.played:>9,}  mean return of the last 100 episodes "
-                    f"{agent.returns.recent:7.1f}  {rate:,.0f} steps/s"
+                    f"seed {seed}  step {agent.played:>9,}  mean return while learning {agent.returns.recent:7.1f}, "
+                    f"without {reached:7.1f}  {rate:,.0f} steps/s"
                 )
             if signals.received or now - kept >= job.save_every:
                 kept = now
-                _save(job, seed, agent, log)
+                _save(job, seed, agent, best, log)
             if signals.received:
                 raise Interrupted(
                     f"stopped and saved; to go on: chainrule train --resume {job.run.folder}", signals.received
                 )
+        assert best is not None  # the last tenth ends with the run
+        agent.model.load_state_dict(best["model"])
         returns = evaluate(agent.policy, settings.world, settings.episodes, 1000 + seed)
         row = {
             "seed": seed, "mean_return": float(np.mean(returns)), "worst_return": min(returns),
@@ -122,13 +131,14 @@ def _learn(
         worlds.close()
 
 
-def _save(job: Job, seed: int, agent: Learner, log: MetricsLog) -> None:
+def _save(job: Job, seed: int, agent: Learner, best: dict[str, Any] | None, log: MetricsLog) -> None:
     save_checkpoint(
         job.run.last,
         {
             "seed": seed,
             "played": agent.played,
             "agent": agent.state(),
+            "best": best,
             "random": default_generator.state,
             "metrics": log.sync(),
         },

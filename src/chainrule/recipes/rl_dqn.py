@@ -4,7 +4,7 @@ Q(s, a) estimates the return after action a in state s. It is fitted, by Huber's
 
     r + γ Q⁻(s′, argmax_a Q(s′, a)),   or r where the episode ended,
 
-on steps drawn from a memory of what was played; Q⁻ is a copy of Q from some time ago.
+on steps drawn from a memory of what was played; Q⁻ is Q as it was when the round began.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..array import take_along_axis
+from ..array import argmax, take_along_axis
 from ..core.autodiff import no_grad
 from ..core.tensor import Tensor
 from ..nn import functional as F
@@ -25,14 +25,13 @@ from .rl_worlds import Learner, network
 
 @dataclass(frozen=True)
 class Plan:
-    """Hyperparameters for one environment.
+    """Hyperparameters for one environment; the learning rate falls to 0 over the run.
 
     Attributes:
         steps: of all copies of the environment together.
         horizon: steps of each copy between two rounds of learning, of `updates` minibatches each.
         memory: how many steps are remembered.
         explore: the share of the run over which random actions become rarer, down to `least`.
-        refresh: rounds after which Q⁻ becomes the present Q.
     """
 
     steps: int
@@ -46,19 +45,18 @@ class Plan:
     first: int
     explore: float
     least: float
-    refresh: int
     largest_norm: float = 10.0
-    width: int = 128
+    width: int = 256
 
 
 PLANS = {
     "CartPole-v1": Plan(
-        steps=80_000, copies=4, horizon=32, updates=64, minibatch=64, lr=1e-3, decay=0.99, memory=50_000, first=1_000,
-        explore=0.25, least=0.04, refresh=4,
+        steps=80_000, copies=4, horizon=64, updates=128, minibatch=64, lr=1e-3, decay=0.99, memory=100_000,
+        first=1_000, explore=0.16, least=0.04,
     ),
     "LunarLander-v3": Plan(
-        steps=400_000, copies=8, horizon=16, updates=32, minibatch=128, lr=5e-4, decay=0.99, memory=200_000,
-        first=10_000, explore=0.25, least=0.05, refresh=16,
+        steps=400_000, copies=8, horizon=32, updates=128, minibatch=128, lr=6e-4, decay=0.99, memory=200_000,
+        first=10_000, explore=0.2, least=0.05,
     ),
 }  # fmt: skip
 
@@ -97,12 +95,11 @@ class DQN(Learner):
 
     model: nn.Sequential
 
-    def __init__(self, worlds: Any, plan: Plan, seed: int) -> None:
+    def __init__(self, worlds: Any, plan: Plan, seed: int, compile: bool = False) -> None:
         inputs, self.actions = worlds.single_observation_space.shape[0], int(worlds.single_action_space.n)
         q, self.earlier = (network(inputs, plan.width, self.actions, activation=nn.ReLU) for _ in range(2))
-        super().__init__(worlds, q, plan.lr, seed)
+        super().__init__(worlds, q, plan, seed, compile)
         self.earlier.load_state_dict(q.state_dict())
-        self.plan, self.rounds = plan, 0
         self.memory = Memory(plan.memory, inputs)
 
     def policy(self, observations: Tensor) -> Tensor:
@@ -120,11 +117,10 @@ class DQN(Learner):
             self._play()
         if len(self.memory) < self.plan.first:
             return {"loss": float("nan"), "randomness": self.randomness}
-        losses = [self._learn() for _ in range(self.plan.updates)]
-        self.rounds += 1
-        if self.rounds % self.plan.refresh == 0:
-            self.earlier.load_state_dict(self.model.state_dict())
-        return {"loss": float(np.mean(losses)), "randomness": self.randomness}
+        self.earlier.load_state_dict(self.model.state_dict())
+        self.optimizer.param_groups[0]["lr"] = self.plan.lr * self.left
+        losses = [self.updating(*map(Tensor, self._minibatch())) for _ in range(self.plan.updates)]
+        return {"loss": float(np.mean([float(loss) for loss in losses])), "randomness": self.randomness}
 
     @no_grad()
     def _play(self) -> None:
@@ -135,22 +131,21 @@ class DQN(Learner):
         rewards, led_to, ended, _ = self.step(actions)
         self.memory.add(observed, actions, rewards, led_to, ended)
 
-    def _learn(self) -> float:
-        observations, actions, rewards, led_to, ended = self.memory.draw(self.plan.minibatch, self.rng)
+    def _minibatch(self) -> list[np.ndarray]:
+        *parts, ended = self.memory.draw(self.plan.minibatch, self.rng)
+        return [*parts, 1 - ended.astype(np.float32)]
+
+    def update(self, *batch: Tensor) -> Tensor:
+        """Observations, actions, rewards, what they led to, 1 where the episode went on; the loss before the step."""
+        observations, actions, rewards, led_to, going_on = batch
         with no_grad():
-            after = Tensor(led_to)
-            best = self.model(after).numpy().argmax(axis=1)
-            value = np.take_along_axis(self.earlier(after).numpy(), best[:, None], 1)[:, 0]
-        wanted = Tensor((rewards + self.plan.decay * np.where(ended, 0.0, value)).astype(np.float32))
-        chosen = take_along_axis(self.model(Tensor(observations)), Tensor(actions[:, None]), axis=1).reshape(-1)
+            best = argmax(self.model(led_to), axis=1).reshape(-1, 1)
+            value = take_along_axis(self.earlier(led_to), best, axis=1).reshape(-1)
+            wanted = rewards + self.plan.decay * going_on * value
+        chosen = take_along_axis(self.model(observations), actions.reshape(-1, 1), axis=1).reshape(-1)
         loss = F.smooth_l1_loss(chosen, wanted)
         self.optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(self.model.parameters(), self.plan.largest_norm)
         self.optimizer.step()
-        return float(loss)
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint; the memory, which is not kept, fills again."""
-        super().load(state)
-        self.earlier.load_state_dict(self.model.state_dict())
+        return loss.detach()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import nn
-from ..array import clip, exp, mean, minimum, take_along_axis
+from ..array import exp, maximum, mean, minimum, std, take_along_axis
 from ..array import sum as total
 from ..core.autodiff import no_grad
 from ..core.tensor import Tensor
@@ -58,8 +58,8 @@ PLANS = {
         steps=150_000, copies=8, horizon=32, epochs=20, minibatch=256, lr=1e-3, decay=0.98, smoothing=0.8
     ),
     "LunarLander-v3": Plan(
-        steps=1_000_000, copies=16, horizon=1024, epochs=4, minibatch=256, lr=1e-3, decay=0.999, smoothing=0.98,
-        entropy=0.01,
+        steps=1_000_000, copies=16, horizon=512, epochs=8, minibatch=256, lr=1e-3, decay=0.995, smoothing=0.97,
+        entropy=0.002,
     ),
 }  # fmt: skip
 
@@ -109,21 +109,21 @@ class PPO(Learner):
 
     model: Agent
 
-    def __init__(self, worlds: Any, plan: Plan, seed: int) -> None:
+    def __init__(self, worlds: Any, plan: Plan, seed: int, compile: bool = False) -> None:
         inputs, actions = worlds.single_observation_space.shape[0], int(worlds.single_action_space.n)
-        super().__init__(worlds, Agent(inputs, actions, plan.width), plan.lr, seed)
-        self.plan = plan
+        super().__init__(worlds, Agent(inputs, actions, plan.width), plan, seed, compile)
 
     def policy(self, observations: Tensor) -> Tensor:
         return self.model.policy(observations)
 
     def round(self) -> dict[str, float]:
         """Play and learn once; the means of the loss's parts."""
-        left = 1.0 - self.played / self.plan.steps if self.plan.anneal else 1.0
+        left = self.left if self.plan.anneal else 1.0
         self.optimizer.param_groups[0]["lr"] = self.plan.lr * left
+        clipping = Tensor(np.float32(self.plan.clipping * left))
         rollout = self._play()
-        parts = [self._learn(batch, self.plan.clipping * left) for batch in self._minibatches(rollout)]
-        return {name: float(np.mean([p[name] for p in parts])) for name in parts[0]}
+        parts = [self.updating(clipping, *map(Tensor, batch)) for batch in self._minibatches(rollout)]
+        return {name: float(np.mean([float(p[name]) for p in parts])) for name in parts[0]}
 
     @no_grad()
     def _play(self) -> Rollout:
@@ -154,14 +154,15 @@ class PPO(Learner):
                 chosen = order[start : start + self.plan.minibatch]
                 yield Rollout(*(part[chosen] for part in flat))
 
-    def _learn(self, batch: Rollout, clipping: float) -> dict[str, float]:
-        normal = (batch.advantages - batch.advantages.mean()) / (batch.advantages.std() + 1e-8)
-        gained, wanted = Tensor(normal), Tensor(batch.returns)
-        observations = Tensor(batch.observations)
+    def update(self, *batch: Tensor) -> dict[str, Tensor]:
+        """Clipping ε and a rollout's parts, shapes () and (B, …); the parts of the loss before the step."""
+        clipping, observations, actions, earlier, gained, wanted = batch
+        gained = (gained - mean(gained)) / (std(gained) + 1e-8)
         logs = F.log_softmax(self.model.policy(observations), -1)
-        chosen = take_along_axis(logs, Tensor(batch.actions[:, None]), axis=1).reshape(-1)
-        ratio = exp(chosen - Tensor(batch.log_probabilities))
-        surrogate = mean(minimum(ratio * gained, clip(ratio, 1 - clipping, 1 + clipping) * gained))
+        chosen = take_along_axis(logs, actions.reshape(-1, 1), axis=1).reshape(-1)
+        ratio = exp(chosen - earlier)
+        bounded = minimum(maximum(ratio, 1 - clipping), 1 + clipping)
+        surrogate = mean(minimum(ratio * gained, bounded * gained))
         value_error = mean((self.model.value(observations).reshape(-1) - wanted) ** 2) / 2
         entropy = -mean(total(exp(logs) * logs, axis=1))
         loss = self.plan.value * value_error - surrogate - self.plan.entropy * entropy
@@ -169,4 +170,8 @@ class PPO(Learner):
         loss.backward()
         clip_grad_norm_(self.model.parameters(), self.plan.largest_norm)
         self.optimizer.step()
-        return {"surrogate": float(surrogate), "value_error": float(value_error), "entropy": float(entropy)}
+        return {
+            "surrogate": surrogate.detach(),
+            "value_error": value_error.detach(),
+            "entropy": entropy.detach(),
+        }

@@ -102,13 +102,20 @@ class Learner:
 
     Attributes:
         model: what is trained.
+        plan: the hyperparameters.
+        updating: `update`, or what a compiler made of it.
         played: steps so far, of all copies of the environment together.
         returns: of the episodes that ended.
     """
 
-    def __init__(self, worlds: Any, model: nn.Module, lr: float, seed: int) -> None:
-        self.worlds, self.model = worlds, model
-        self.optimizer = optim.Adam(model.parameters(), lr=lr, eps=1e-5)
+    def __init__(self, worlds: Any, model: nn.Module, plan: Any, seed: int, compile: bool) -> None:
+        self.worlds, self.model, self.plan = worlds, model, plan
+        self.optimizer = optim.Adam(model.parameters(), lr=plan.lr, eps=1e-5)
+        self.updating: Callable[..., Any] = self.update
+        if compile:
+            from ..compiler import compile as compiled  # it costs time to import
+
+            self.updating = compiled(self.update)
         self.played = 0
         self.returns = Returns(worlds.num_envs)
         self.rng = np.random.default_rng(seed)
@@ -117,6 +124,15 @@ class Learner:
     def policy(self, observations: Tensor) -> Tensor:
         """Scores of the actions."""
         raise NotImplementedError
+
+    def update(self, *batch: Tensor) -> Any:
+        """One step of the optimiser on a minibatch; a plain function of tensors, so that it can be compiled."""
+        raise NotImplementedError
+
+    @property
+    def left(self) -> float:
+        """The share of the run that is still to come."""
+        return max(0.0, 1.0 - self.played / self.plan.steps)
 
     def round(self) -> dict[str, float]:
         """Play for a while and learn from it; numbers about what was learned."""
