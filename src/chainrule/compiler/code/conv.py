@@ -199,8 +199,9 @@ class ConvolutionPlan:
         self.weight_starts = [sum(self.depths[:i]) * self.shape.rows * chunk for i in range(len(self.depths))]
         self.weight_bytes = _lines(sum(self.depths) * self.shape.rows * chunk * size)
         self.image_bytes = _lines((self.layout.elements + 64) * size)
-        self.result_bytes = _lines(chunk * self.shape.rows * self.width * size)
-        self.scratch = self.weight_bytes + self.image_bytes + self.result_bytes
+        self.result_bytes = _lines((chunk * self.shape.rows * self.width + self.shape.columns) * size)
+        in_turn = 2 if any(p.apart[1] == 2 for p in conv.parts) else 1
+        self.scratch = self.weight_bytes + self.image_bytes + in_turn * self.result_bytes
 
 
 def _together(images: int, plane: int, threads: int) -> int:
@@ -297,8 +298,10 @@ class _ConvolutionCode(_Code):
             begin = band * plan.band_rows
             steps = (image, strides[0], strides[1], strides[2])
             emit_copy(f, plan.layout, plan.type, lanes, at, steps, self.images, begin)
-            for number in range(len(self.conv.parts)):
-                self._part(number, block, group, first, last, begin)
+            for together in self._side_by_side():
+                for place, number in enumerate(together):
+                    self._part(number, place, first, last)
+                self._epilogue([self.conv.parts[n] for n in together], block, group, first, last, begin)
         f.ret()
 
     def _rows(self, block: Value, body: Callable[[int], None]) -> None:
@@ -334,8 +337,17 @@ class _ConvolutionCode(_Code):
 
                 self._rows(loop.index, block)
 
-    def _part(self, number: int, block: Value, group: Value, first: Value, last: Value, begin: Value) -> None:
+    def _side_by_side(self) -> list[list[int]]:
+        """Parts by number, those together that take turns along a row."""
+        groups: dict[int, list[int]] = {}
+        for number, part in enumerate(self.conv.parts):
+            groups.setdefault(part.start[0] if part.apart[1] == 2 else -1 - number, []).append(number)
+        return list(groups.values())
+
+    def _part(self, number: int, place: int, first: Value, last: Value) -> None:
+        """The sums of a part, into results number `place`."""
         f, plan, conv = self.f, self.plan, self.conv
+        results = f.offset(self.results, place * plan.result_bytes)
         part = conv.parts[number]
         rows, lanes = plan.shape.rows, plan.shape.lanes
         taps = tuple(plan.layout.tap(t.position) for t in part.taps)
@@ -346,10 +358,10 @@ class _ConvolutionCode(_Code):
         if not taps:
             with f.loop(first, last) as loop:
                 start = (loop.index - first) * (rows * plan.width)
-                emit_zeros(f, plan.type, lanes, f.element(self.results, start, plan.type), rows * plan.width)
+                emit_zeros(f, plan.type, lanes, f.element(results, start, plan.type), rows * plan.width)
         with f.loop(0, panels if taps else 0) as panel, f.loop(first, last) as loop:
             to = (loop.index - first) * (rows * plan.width) + panel.index * plan.shape.columns
-            out = f.element(self.results, to, plan.type)
+            out = f.element(results, to, plan.type)
             depth = (loop.index - first) * (plan.depths[number] * rows) + plan.weight_starts[number]
             a_at = f.element(self.weights, depth, plan.type)
             b_at = f.element(self.images, panel.index * plan.shape.columns, plan.type)
@@ -370,13 +382,19 @@ class _ConvolutionCode(_Code):
                 f.either(is_full, lambda: tile(count, plan.shape.vectors), lambda: tile(count, vectors))
 
             self._rows(loop.index, by_width)
-        self._epilogue(part, block, group, first, last, begin)
 
-    def _epilogue(self, part: Part, block: Value, group: Value, first: Value, last: Value, begin: Value) -> None:
-        """Every row of pixels that was computed goes through the stores' expressions."""
+    def _epilogue(
+        self, parts: Sequence[Part], block: Value, group: Value, first: Value, last: Value, begin: Value
+    ) -> None:
+        """Every row of pixels that was computed goes through the stores' expressions.
+
+        Of two parts the pixels take turns; they are put side by side in registers.
+        """
         f, plan, conv = self.f, self.plan, self.conv
-        lanes, width = plan.shape.lanes, part.size[1]
-        elements = Elements(f, self.arguments, conv.axes[3], lanes, part.apart[1])
+        part, lanes, wide = parts[0], plan.shape.lanes, vector(plan.type, plan.shape.lanes)
+        apart = 1 if len(parts) == 2 else part.apart[1]
+        width = sum(p.size[1] for p in parts)
+        elements = Elements(f, self.arguments, conv.axes[3], lanes, apart)
         start = first * plan.shape.rows
         end = f.pairwise("smin", last * plan.shape.rows, conv.outputs)
         height = f.pairwise("smin", part.size[0] - begin, plan.band_rows) if plan.bands > 1 else f.index(part.size[0])
@@ -384,25 +402,40 @@ class _ConvolutionCode(_Code):
             at = (channel.index - start) * plan.width + image.index * plan.layout.plane
             at = at + row.index * plan.layout.pitch
 
-            def piece(column: Value, mask: Value | None) -> None:
+            def load(number: int, column: Value) -> Value:
+                return f.load(wide, f.offset(self.results, number * plan.result_bytes), at + column)
+
+            def piece(value: Value, column: Value, mask: Value | None) -> None:
                 where = (
                     block * plan.together + image.index,
                     group * conv.outputs + channel.index,
                     (row.index + begin) * part.apart[0] + part.start[0],
-                    column * part.apart[1] + part.start[1],
+                    column * apart + (0 if len(parts) == 2 else part.start[1]),
                 )
                 elements.axis = dict(zip(conv.axes, where, strict=True))
                 elements.mask = mask
-                value = f.load(vector(plan.type, lanes), self.results, at + column)
                 memo = {id(conv.product): value}
                 for s in conv.stores:
                     elements.store(s, memo)
 
-            whole = width // lanes * lanes
-            with f.loop(0, whole, lanes) as loop:
-                piece(loop.index, None)
-            if width % lanes:
-                piece(f.index(whole), f.mask(lanes, width - whole))
+            if len(parts) == 1:
+                _columns(f, width, lanes, lambda column, mask: piece(load(0, column), column, mask))
+                return
+            with f.loop(0, part.size[1], lanes) as loop:
+                pixels = [load(number, loop.index) for number in (0, 1)]
+                for half in (0, 1):
+                    column = loop.index * 2 + half * lanes
+                    order = [i // 2 + half * lanes // 2 + i % 2 * lanes for i in range(lanes)]
+                    piece(f.shuffle(pixels[0], pixels[1], order), column, f.mask(lanes, width - column))
+
+
+def _columns(f: Function, count: int, lanes: int, body: Callable[[Value, Value | None], None]) -> None:
+    """The body for every vector of so many columns."""
+    whole = count // lanes * lanes
+    with f.loop(0, whole, lanes) as loop:
+        body(loop.index, None)
+    if count % lanes:
+        body(f.index(whole), f.mask(lanes, count - whole))
 
 
 @dataclass(eq=False)

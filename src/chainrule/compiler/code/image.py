@@ -79,11 +79,14 @@ def padded(
     rows = outputs[0] + spans[0]
     width = outputs[1] + spans[1]
     limits = (rows, width)
+    used = {((y - low[0]) % step[0], (x - low[1]) % step[1]) for y, x in taps}
     first, last = [], []
     for phase in ((i, j) for i in range(step[0]) for j in range(step[1])):
         # Position p of the plane is row (or column) p · step + phase + low of the source.
         starts = [max(0, -((phase[d] + low[d]) // step[d])) for d in (0, 1)]
         ends = [min(limits[d], (size[d] - 1 - phase[d] - low[d]) // step[d] + 1) for d in (0, 1)]
+        if phase not in used:
+            ends = starts
         first.append((0 if is_band else starts[0], starts[1]))
         last.append((rows if is_band else max(ends[0], starts[0]), max(ends[1], starts[1])))
     zeros = min(x for _, x in first)
@@ -137,12 +140,26 @@ def _copy_row(
         distance = f.as_type(I64, at)
         if step == 1:
             value = f.load_masked(wide, source, mask, start + distance)
+        elif step == 2 and mask is None:
+            # Every second of two vectors; the last of them is not read, it may lie outside.
+            left = f.load(wide, source, start + distance * 2)
+            right = f.load_masked(wide, source, f.mask(lanes, lanes - 1), start + distance * 2 + lanes)
+            value = f.shuffle(left, right, range(0, 2 * lanes, 2))
+        elif step == 2:
+            left, right = (
+                f.load_masked(
+                    wide, source, f.mask(lanes, 2 * rest - 1 - part * lanes), start + distance * 2 + part * lanes
+                )
+                for part in (0, 1)
+            )
+            value = f.shuffle(left, right, range(0, 2 * lanes, 2))
         else:
             index = f.binary("add", f.lanes(I64, [step * i for i in range(lanes)]), start + distance * step)
             value = f.gather(wide, source, index, mask)
         f.store_masked(value, out, mask, to + distance)
 
     whole = count // lanes * lanes
+    rest = count - whole
     with f.loop(0, whole, lanes) as loop:
         piece(loop.index, None)
     if count % lanes:
