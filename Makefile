@@ -13,7 +13,7 @@ help:
 	@echo "make lint   style, types and the import contract of the layers"
 	@echo "make peers  compare values and gradients with PyTorch (installs it)"
 	@echo "make browser  the page and the studio in a real browser (needs Chromium)"
-	@echo "make bench  measure training steps beside PyTorch's (installs it)"
+	@echo "make bench  measure training steps beside PyTorch and JAX (installs them)"
 	@echo "make docs   run every example in README.md and docs/"
 	@echo "make clean  remove .venv, caches and build results (runs/ stays)"
 
@@ -39,8 +39,9 @@ peers: $(VENV)/.peers
 browser: $(VENV)/.browser
 	$(BIN)/python -m pytest tests/browser -p no:cacheprovider $(ARGS)
 
-bench: $(VENV)/.peers
-	$(BIN)/python -m benchmarks.bench_eager $(ARGS)
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.bench_eager
+	$(BIN)/python -m benchmarks.bench_compile $(ARGS)
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/test_readme.py -p no:cacheprovider $(ARGS)
@@ -72,4 +73,8 @@ $(VENV)/.browser: $(VENV)/.dev
 
 $(VENV)/.peers: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --editable ".[peers]"
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.peers
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	@touch $@

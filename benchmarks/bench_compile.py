@@ -22,7 +22,7 @@ from typing import Any
 from . import peak
 from .harness import machine
 
-CANDIDATES = ("chainrule", "chainrule eager", "torch", "torch one thread", "torch.compile", "jax")
+CANDIDATES = ("chainrule", "chainrule eager", "torch", "torch.compile", "jax")
 TASKS = (
     "tiny_mlp", "mlp", "wide_mlp", "cnn", "residual_cnn", "lstm", "small_gpt", "large_gpt", "unet", "dqn",
     "adam_update", "cross_entropy",
@@ -32,10 +32,9 @@ TASKS = (
 class Worker:
     """A candidate in a process of its own: between its turns it waits and takes no time from the others."""
 
-    def __init__(self, task: str, candidate: str, cache: str) -> None:
-        threads = "1" if candidate == "torch one thread" else str(os.cpu_count())
+    def __init__(self, task: str, candidate: str, cache: str, threads: int) -> None:
         environment = os.environ | {
-            "TORCH_THREADS": threads,
+            "BENCH_THREADS": str(threads),
             "CHAINRULE_CACHE": cache,
             "TORCHINDUCTOR_CACHE_DIR": f"{cache}/inductor",
         }
@@ -67,13 +66,13 @@ class Worker:
 
 
 @contextlib.contextmanager
-def workers(task: str, candidates: tuple[str, ...], cache: str) -> Iterator[dict[str, Worker]]:
+def workers(task: str, candidates: tuple[str, ...], cache: str, threads: int) -> Iterator[dict[str, Worker]]:
     """A worker for each candidate that can run the task."""
     running: dict[str, Worker] = {}
     try:
         for candidate in candidates:
             try:
-                running[candidate] = Worker(task, candidate, cache)
+                running[candidate] = Worker(task, candidate, cache, threads)
             except RuntimeError as error:
                 print(f"{task}, {candidate}: {error}", file=sys.stderr)
         yield running
@@ -82,9 +81,9 @@ def workers(task: str, candidates: tuple[str, ...], cache: str) -> Iterator[dict
             worker.close()
 
 
-def measure(task: str, candidates: tuple[str, ...], rounds: int, block: float) -> dict[str, Any]:
+def measure(task: str, candidates: tuple[str, ...], rounds: int, block: float, threads: int) -> dict[str, Any]:
     """Times of all candidates, taken in turns of at least `block` seconds, and what they say of themselves."""
-    with tempfile.TemporaryDirectory() as cache, workers(task, candidates, cache) as running:
+    with tempfile.TemporaryDirectory() as cache, workers(task, candidates, cache, threads) as running:
         calls = {}
         for name, worker in running.items():
             worker.ask("2")
@@ -96,7 +95,7 @@ def measure(task: str, candidates: tuple[str, ...], rounds: int, block: float) -
                 times[name].append(running[name].ask(str(calls[name])))
         facts = {name: worker.ask("facts") for name, worker in running.items()}
         if "chainrule" in running:
-            again = Worker(task, "chainrule", cache)
+            again = Worker(task, "chainrule", cache, threads)
             facts["chainrule"]["cached"] = again.facts["first"]
             again.close()
     return {"task": task, "times": times, "facts": facts}
@@ -111,7 +110,7 @@ def row(result: dict[str, Any], rate: float) -> dict[str, Any]:
     if "chainrule" not in times:
         return found
     mine = times["chainrule"]
-    for label, group in (("torch", CANDIDATES[2:5]), ("jax", CANDIDATES[5:])):
+    for label, group in (("torch", CANDIDATES[2:4]), ("jax", CANDIDATES[4:])):
         peers = [name for name in group if name in times]
         if peers:
             best = min(peers, key=medians.__getitem__)
@@ -170,15 +169,22 @@ def main() -> None:
     parser.add_argument("--candidates", nargs="+", default=CANDIDATES, choices=CANDIDATES, metavar="NAME")
     parser.add_argument("--rounds", type=int, default=30, help="turns of each candidate")
     parser.add_argument("--block", type=float, default=0.05, help="seconds that a turn takes at least")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="cores that each candidate may use (it is bound to them)",
+    )
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
-    rate = peak.measure()
+    rate = peak.measure(options.threads)
     facts = machine("numpy", *(p for p in ("torch", "jax") if any(c.startswith(p) for c in options.candidates)))
+    facts["threads"] = str(options.threads)
     facts["float32 peak"] = f"{rate / 1e9:.0f} GF/s"
     rows = []
     for task in options.tasks:
         started = time.perf_counter()
-        rows.append(row(measure(task, tuple(options.candidates), options.rounds, options.block), rate))
+        rows.append(row(measure(task, tuple(options.candidates), options.rounds, options.block, options.threads), rate))
         print(f"{task}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -47,6 +47,10 @@ def _step(task: str, candidate: str) -> tuple[Callable[..., Any], tuple[Any, ...
     return chainrule.compile(step) if candidate == "chainrule" else step, batch, lambda result: result
 
 
+def _threads() -> int:
+    return int(os.environ["BENCH_THREADS"])
+
+
 def _warm(candidate: str) -> None:
     """Load the library and what it compiles with, so that its memory is not counted as the step's."""
     if candidate == "jax":
@@ -56,7 +60,7 @@ def _warm(candidate: str) -> None:
     elif candidate.startswith("torch"):
         import torch
 
-        torch.set_num_threads(int(os.environ.get("TORCH_THREADS", os.cpu_count() or 1)))
+        torch.set_num_threads(_threads())
         (torch.ones(2, 2, requires_grad=True) @ torch.ones(2, 2)).sum().backward()
     else:
         import chainrule
@@ -68,6 +72,9 @@ def _warm(candidate: str) -> None:
 def main() -> None:
     """Build the step that the arguments name, then answer commands."""
     task, candidate = sys.argv[1:]
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(_threads()))
+    os.environ["CHAINRULE_NUM_THREADS"] = str(_threads())
     _warm(candidate)
     before = _memory()
     step, batch, wait = _step(task, candidate)

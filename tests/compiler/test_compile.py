@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 
@@ -457,3 +458,55 @@ def test_results_say_where_the_graph_was_cut():
     out = cr.compile(lambda x: (w * x).sum())(cr.tensor([2.0]))
     with pytest.raises(cr.GradientError, match=r"cut by cr.compile\(\) at .*test_compile"):
         out.backward()
+
+
+def test_a_call_that_fails_leaves_the_state():
+    w = nn.Parameter(cr.asarray(np.eye(3) * 2.0))
+    optimizer = optim.SGD([w], lr=0.1, momentum=0.9)
+
+    def step(x):
+        optimizer.zero_grad()
+        loss = (cr.linalg.cholesky(x) * w).sum() + cr.rand(1, dtype=cr.float64).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    compiled = cr.compile(step)
+    compiled(cr.asarray(np.eye(3)))
+    before = w.numpy().copy(), w.grad.numpy().copy(), cr.random.default_generator.state.numpy().copy()
+    with pytest.raises((cr.ChainruleError, np.linalg.LinAlgError)):
+        compiled(cr.asarray(-np.eye(3)))
+    after = w.numpy(), w.grad.numpy(), cr.random.default_generator.state.numpy()
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+    compiled(cr.asarray(np.eye(3)))
+    assert not np.array_equal(w.numpy(), before[0])
+
+
+def test_calls_from_several_threads():
+    w = nn.Parameter(cr.tensor([2.0]))
+    compiled = cr.compile(lambda x: x * w)
+    found: dict[int, list[float]] = {}
+
+    def work(number: int) -> None:
+        found[number] = [compiled(cr.tensor([float(number)])).item() for _ in range(50)]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {i: [2.0 * i] * 50 for i in range(4)}
+
+
+def test_steps_leave_nothing_behind():
+    _model, _optimizer, step = trainer(OPTIMISERS["adam"])
+    compiled = cr.compile(step)
+    for i in range(3):
+        compiled(*batch(i))
+    gc.collect()
+    before = len(gc.get_objects())
+    for i in range(300):
+        compiled(*batch(i % 3))
+    gc.collect()
+    assert len(gc.get_objects()) <= before + 20
