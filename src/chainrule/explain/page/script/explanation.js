@@ -24,6 +24,8 @@ export class Explanation {
     this.loss = this.nodes[document.loss];
     this.wrt = document.wrt.map((id) => this.nodes[id]);
     this.stepOf = new Map(this.steps.map((step, index) => [step.node, index]));
+    this.backward = inReadingOrder(this.steps, this.edges, this.nodes);
+    this.rankOf = new Map(this.backward.map((step, rank) => [step.node, rank]));
     this.calls = callsOf(this.nodes, this.modules);
     this.groupOf = new Map(this.calls.map((group) => [group.id, group]));
     this.groups = worthDrawing(this.calls, this.nodes);
@@ -47,8 +49,8 @@ export class Explanation {
 
   /** Take over the numbers of an explanation of the same graph. */
   adopt(other) {
-    const { document, edges, steps, layers, answers, check } = other;
-    Object.assign(this, { document, edges, steps, layers, answers, check });
+    const { document, edges, steps, backward, layers, answers, check } = other;
+    Object.assign(this, { document, edges, steps, backward, layers, answers, check });
     this.nodes.forEach((node, i) => Object.assign(node, { value: other.nodes[i].value, gradient: other.nodes[i].gradient, forward: other.nodes[i].forward }));
   }
 
@@ -77,6 +79,21 @@ export class Explanation {
   source(index) {
     return index === null || index === undefined ? null : this.sources[index];
   }
+}
+
+// The backward pass finds the derivatives of parameters and inputs last, because they were made first.
+// A reader wants each right after the derivative that it is computed from: ∂L/∂z, then ∂L/∂W and ∂L/∂b.
+function inReadingOrder(steps, edges, nodes) {
+  const followers = new Map();
+  const ranks = new Map(steps.map((step, rank) => [step.node, rank]));
+  const main = [];
+  for (const step of steps) {
+    const last = Math.max(-1, ...step.edges.map((id) => ranks.get(edges[id].consumer) ?? -1));
+    if (nodes[step.node].kind === "operation" || last < 0) main.push(step);
+    else if (followers.has(last)) followers.get(last).push(step);
+    else followers.set(last, [step]);
+  }
+  return main.flatMap((step) => [step, ...(followers.get(ranks.get(step.node)) ?? [])]);
 }
 
 // Numbers that stand for themselves are written with a true minus sign.

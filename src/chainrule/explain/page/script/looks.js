@@ -32,12 +32,13 @@ function withinModule(label, path) {
 
 function valueText(node, known) {
   const value = known ? single(node.value) : null;
-  return value === null ? shapeText(node.shape ?? []) : `= ${number(value)}`;
+  return value === null ? shapeText(node.shape) : `= ${number(value)}`;
 }
 
 function gradientText(gradient) {
+  if (!gradient) return "several results";
   const value = single(gradient);
-  return value === null ? `‖∂L‖ ${number(real(gradient?.norm), 3)}` : `∂L = ${number(value)}`;
+  return value === null ? `‖∂L‖ ${number(real(gradient.norm), 3)}` : `∂L = ${number(value)}`;
 }
 
 function groupLook(explanation, graph, course, id) {

@@ -43,8 +43,9 @@ export function percent(share) {
   return `${minus((100 * share).toFixed(size < 0.0995 && size > 0 ? 1 : 0))} %`;
 }
 
-/** A shape as 3 × 4; a single number has none. */
+/** A shape as 3 × 4; a single number has none, and an operation with several results has null. */
 export function shapeText(shape) {
+  if (!shape) return "several results";
   return shape.length ? shape.join(" × ") : "a number";
 }
 

@@ -32,7 +32,7 @@ export class Panel {
   overview() {
     const { explanation: e } = this;
     const loss = single(e.loss.value);
-    const asked = e.wrt.map((node) => node.label).join(", ");
+    const asked = listed(e.wrt.length > 4 ? [...e.wrt.slice(0, 3).map((node) => node.label), count(e.wrt.length - 3, "other")] : e.wrt.map((node) => node.label));
     const sentence = `${e.title}: ${count(e.steps.length, "step")} lead from the loss back to ${asked}.`;
     return [
       sentence,
@@ -71,7 +71,7 @@ export class Panel {
     const { explanation: e } = this;
     const operands = node.inputs.map((id) => e.nodes[id]);
     const value = single(node.value);
-    const made = value === null ? shapeText(node.shape ?? []) : number(value);
+    const made = value === null ? shapeText(node.shape) : number(value);
     const names = [...new Set(operands.map((operand) => operand.label))];
     const sentence = `${node.label} is computed by ${node.primitive} from ${listed(names)}: ${made}.`;
     return [

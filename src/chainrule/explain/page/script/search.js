@@ -13,12 +13,13 @@ export class Search {
       ...explanation.groups.map((group) => entry(group.id, group.path || group.kind, `${group.kind}${group.calls > 1 ? `, call ${group.call}` : ""}`)),
       ...explanation.nodes.filter((node) => !node.hidden).map((node) => {
         const where = explanation.source(node.source);
-        return entry(node.id, node.label, [node.primitive ?? node.kind, shapeText(node.shape ?? []), explanation.moduleTitle(node.module), where?.text ?? ""].filter(Boolean).join(" · "));
+        return entry(node.id, node.label, [node.primitive ?? node.kind, shapeText(node.shape), explanation.moduleTitle(node.module), where?.text ?? ""].filter(Boolean).join(" · "));
       }),
     ];
     field.addEventListener("input", () => this.look());
     field.addEventListener("keydown", (event) => this.key(event));
-    field.addEventListener("blur", () => setTimeout(() => this.close(), 120));
+    // A tap on a result takes the focus first; whoever is back in the field by then goes on searching.
+    field.addEventListener("blur", () => setTimeout(() => document.activeElement !== field && this.close(), 120));
   }
 
   look() {

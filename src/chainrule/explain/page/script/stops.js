@@ -11,7 +11,7 @@ export function stopsOf(explanation, graph) {
   const forward = explanation.nodes
     .filter((node) => node.kind === "operation")
     .map((node) => ({ pass: "forward", node: node.id, edges: node.inputs.map((input) => [input, node.id]) }));
-  const backward = explanation.steps.map((step) => ({
+  const backward = explanation.backward.map((step) => ({
     pass: "backward",
     node: step.node,
     edges: step.edges.map((id) => [explanation.edges[id].operand, explanation.edges[id].consumer]),
@@ -84,7 +84,7 @@ export class Course {
       this.computed = stop.nodes.at(-1);
     } else {
       this.computed = Infinity;
-      this.derived = this.explanation.stepOf.get(stop.nodes.at(-1));
+      this.derived = this.explanation.rankOf.get(stop.nodes.at(-1));
     }
   }
 
@@ -95,7 +95,7 @@ export class Course {
 
   /** Whether the derivative by a node is there at this moment. */
   hasGradient(node) {
-    const step = this.explanation.stepOf.get(node.id);
-    return step !== undefined && (this.index < 0 || step <= this.derived);
+    const rank = this.explanation.rankOf.get(node.id);
+    return rank !== undefined && (this.index < 0 || rank <= this.derived);
   }
 }
