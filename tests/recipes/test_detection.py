@@ -131,7 +131,7 @@ def write_crowns(folder):
 def test_crops_of_an_aerial_photograph_keep_boxes_on_their_trees(tmp_path):
     write_crowns(tmp_path)
     crowns = TreeCrowns(tmp_path)
-    assert list(crowns.held_out) == ["Yellowstone, held-out third", "site OSBS", "site SOAP"]
+    assert list(crowns.held_out) == ["Yellowstone held-out third", "site OSBS", "site SOAP"]
     cr.manual_seed(0)
     checked = 0
     for picture, corners, labels in Crops(crowns.train, 40):
@@ -147,7 +147,7 @@ def test_crops_of_an_aerial_photograph_keep_boxes_on_their_trees(tmp_path):
 def test_held_out_trees_are_none_that_were_trained_on(tmp_path):
     write_crowns(tmp_path)
     crowns = TreeCrowns(tmp_path)
-    ((picture, corners, labels),) = crowns.held_out["Yellowstone, held-out third"]
+    ((picture, corners, labels),) = crowns.held_out["Yellowstone held-out third"]
     assert picture.shape[2] % STRIDE == 0 and len(corners) == len(labels) > 3
     assert crowns.train[0].shape[2] + picture.shape[2] <= 1249
     assert len(crowns.train[2]) + len(labels) <= 20

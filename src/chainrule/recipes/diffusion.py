@@ -41,10 +41,10 @@ class Settings(BaseSettings):
 
     FAST: ClassVar = {"epochs": 2, "width": 16, "batch_size": 32, "per_class": 2, "steps": 5}  # on 500 images
 
-    epochs: int = setting(4, "How often to go through the training data.", minimum=1)
+    epochs: int = setting(3, "How often to go through the training data.", minimum=1)
     batch_size: int = setting(64, "Images a step.", minimum=1)
     lr: float = setting(2e-3, "Highest learning rate of the cycle.")
-    width: int = setting(48, "Channels at 14×14 pixels; twice as many at 7×7. A multiple of 8.", minimum=8)
+    width: int = setting(32, "Channels at 14×14 pixels; twice as many at 7×7. A multiple of 8.", minimum=8)
     steps: int = setting(40, "Steps from noise to an image when drawing.", minimum=1)
     guidance: float = setting(2.0, "How much to exaggerate the class when drawing; 1 is not at all.")
     per_class: int = setting(50, "Images drawn of each class.", minimum=1)
@@ -71,7 +71,7 @@ class Block(nn.Module):
 class UNet(nn.Module):
     """Velocity (N, 1, 28, 28) of images on their way at times t (N, 1) towards classes (N,)."""
 
-    def __init__(self, width: int = 48, frequencies: int = 32) -> None:
+    def __init__(self, width: int = 32, frequencies: int = 32) -> None:
         self.time = nn.Linear(frequencies, 4 * width)
         self.label = nn.Embedding(CLASSES + 1, 4 * width)
         self.wanted = nn.Linear(4 * width, 4 * width)

@@ -45,7 +45,7 @@ class TreeCrowns:
         picture, corners = _read(place, LARGE)
         self.train = _part(picture, corners, 0, TRAINED_ON)
         rest = _part(picture, corners, TRAINED_ON, picture.shape[2])
-        self.held_out = {"Yellowstone, held-out third": [rest]}
+        self.held_out = {"Yellowstone held-out third": [rest]}
         for name in OTHERS:
             other, boxes = _read(place, name)
             self.held_out[f"site {name[:4]}"] = [_part(other, boxes, 0, other.shape[2])]
