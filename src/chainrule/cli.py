@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # ∂ is "?" on a terminal that cannot show it
     arguments = sys.argv[1:] if arguments is None else arguments
     command = next(c for c in app.registered_commands if c.name == "train")
-    command.callback = _with_settings(train, [a for a in arguments if a in RECIPES])
+    command.callback = _with_settings(train, [a for a in arguments[1:] if a in RECIPES and arguments[0] == "train"])
     try:
         app(arguments)
     except SystemExit as exit:

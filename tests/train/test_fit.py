@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import struct
+import weakref
 
 import numpy as np
 import pytest
@@ -81,6 +82,20 @@ def test_accumulated_batches_make_the_update_of_one_large_batch():
     large, _ = train(batch=32)
     for name, value in weights(large).items():
         np.testing.assert_allclose(weights(small)[name], value, rtol=2e-6, atol=1e-7)
+
+
+def test_accumulation_holds_the_graph_of_one_batch_at_a_time():
+    graphs, alive = [], []
+
+    def objective(model, batch):
+        alive.append(sum(graph() is not None for graph in graphs))
+        output = model(batch[0])
+        graphs.append(weakref.ref(output._node))
+        loss = F.cross_entropy(output, batch[1])
+        return loss, {"twice": 2 * loss}
+
+    train(loss=None, objective=objective, accumulate=3, probes=0)
+    assert alive == [0] * 12
 
 
 def test_the_norm_of_the_gradient_is_clipped():

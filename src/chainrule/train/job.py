@@ -41,6 +41,7 @@ class Job:
         """`chainrule.train.fit` with this run's folder, reporter, checkpoints and way of continuing."""
         if self.resume:
             self.say("continuing from the last checkpoint")
+        flags = (" --tensorboard" if self.tensorboard else "") + (" --compile" if self.compile else "")
         mine: dict[str, Any] = {
             "run": self.run,
             "reporter": self.reporter,
@@ -48,6 +49,6 @@ class Job:
             "checkpoint_seconds": self.save_every,
             "tensorboard": self.tensorboard,
             "compile": self.compile,
-            "resume_hint": f"chainrule train --resume {self.run.folder}",
+            "resume_hint": f"chainrule train --resume {self.run.folder}{flags}",
         }
         return fit(model, data, optimizer, **(mine | options))

@@ -183,7 +183,7 @@ class Loop:
         samples = sum(samples_in(batch) for batch in batches)
         total: Any = None
         norm: Any = None
-        metrics = []
+        metrics: list[Mapping[str, Any]] = []
         for batch in batches:
             loss, numbers = measured(self.objective, self.model, batch)
             if len(batches) > 1:
@@ -196,7 +196,8 @@ class Loop:
                 self._fail("a gradient is not finite", explain_gradient(loss, self.model))
             part = loss.detach()
             total = part if total is None else total + part
-            metrics.append(numbers)
+            metrics.append({name: n.detach() if isinstance(n, Tensor) else n for name, n in numbers.items()})
+            del loss, numbers  # with them the graph of this batch goes, before the next one's is made
         if self.clip_value is not None:
             clip_grad_value_(parameters, self.clip_value)
         if self.clip_norm is not None:
