@@ -2,7 +2,7 @@
 
 exp, log, sin, erf and their like are written out: the argument is reduced to a short interval, a
 polynomial (`coefficients.py`) does the rest, and selects put the special cases right. They are within
-2 ULP in float32 and 3 ULP in float64 over the whole range, with or without fused multiply-add, as
+2 ULP in float32 and in float64 over the whole range, with or without fused multiply-add, as
 `tests/compiler/code/test_math.py` measures. The less common functions call the C library lane by lane.
 
 Sources: W. J. Cody and W. Waite, "Software Manual for the Elementary Functions" (1980), for the reductions;
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from decimal import Decimal, localcontext
 
 from . import coefficients as table
 from .ir import F64, I32, I64, Function, Type, Value, vector
@@ -166,19 +167,22 @@ def _float_bits(number: float, mantissa: int) -> int:
     return ((exponent + bias) << mantissa) + int((number / 2.0**exponent - 1) * 2**mantissa)
 
 
-def _log_of(f: Function, n: Value, r: Value, correction: Value | None = None) -> Value:
-    """n ln 2 + log(1 + r) + correction for r in [sqrt(1/2) - 1, sqrt(2) - 1]."""
-    high, low = _Format(r.type).ln2
-    small = n * low if correction is None else f.fma(n, low, correction)
-    if r.type.bits == 32:
-        rest = f.fma(r * r, r * _polynomial(f, table.LOG_32, r), small)
-        half = r * r * 0.5
-        return f.fma(n, high, r - (half - rest))
-    s = r / (r + 2.0)
+def _log_rest(f: Function, r: Value, small: Value) -> tuple[Value, Value]:
+    """(half, rest) with log(1 + r) + small = r - (half - rest), for r in [sqrt(1/2) - 1, sqrt(2) - 1]."""
     half = r * r * 0.5
+    if r.type.bits == 32:
+        return half, f.fma(r * r, r * _polynomial(f, table.LOG_32, r), small)
+    s = r / (r + 2.0)
     z = s * s
     ratio = z * _polynomial(f, table.LOG_RATIO_64, z)
-    return f.fma(n, high, r - (half - f.fma(s, half + ratio, small)))
+    return half, f.fma(s, half + ratio, small)
+
+
+def _log_of(f: Function, n: Value, r: Value, correction: Value | None = None) -> Value:
+    """n ln 2 + log(1 + r) + correction."""
+    high, low = _Format(r.type).ln2
+    half, rest = _log_rest(f, r, n * low if correction is None else f.fma(n, low, correction))
+    return f.fma(n, high, r - (half - rest))
 
 
 def _log_edges(f: Function, value: Value, x: Value, zero: float) -> Value:
@@ -193,30 +197,35 @@ def log(f: Function, x: Value) -> Value:
     return _log_edges(f, _log_of(f, n, m - 1.0), x, 0.0)
 
 
-def _log_in_base(f: Function, x: Value, base: float) -> Value:
+def _log_in_base(f: Function, x: Value, base: int) -> Value:
     """log(m) / log(base) + n log(2) / log(base), exact at powers of two for base 2."""
     n, m = _log_parts(f, x)
-    mantissa = _log_of(f, f.zero(x.type), m - 1.0)
-    factor, per_octave = 1 / math.log(base), math.log(2) / math.log(base)
-    high, low = _split(per_octave, x.type)
-    factor_high, factor_low = _split(factor, x.type)
-    value = f.fma(mantissa, factor_high, f.fma(mantissa, factor_low, n * low))
-    return _log_edges(f, f.fma(n, high, value), x, 0.0)
+    r = m - 1.0
+    half, rest = _log_rest(f, r, f.zero(x.type))
+    # log(m) with what rounding takes from it.
+    mantissa = r - half
+    lost = (r - mantissa) - half + rest
+    with localcontext(prec=40):
+        factor = 1 / Decimal(base).ln()
+        high, low = _split(factor * Decimal(2).ln(), x.type)
+        factor_high, factor_low = _split(factor, x.type)
+    value = f.fma(mantissa, factor_low, f.fma(lost, float(factor), n * low))
+    return _log_edges(f, f.fma(n, high, f.fma(mantissa, factor_high, value)), x, 0.0)
 
 
-def _split(number: float, type: Type) -> tuple[float, float]:
+def _split(number: Decimal, type: Type) -> tuple[float, float]:
     """A number as a part of few bits, whose product with an exponent is exact, and the rest."""
-    scale = 2.0 ** (12 if type.bits == 32 else 40)
+    scale = 2 ** (12 if type.bits == 32 else 40)
     high = round(number * scale) / scale
-    return high, number - high
+    return high, float(number - Decimal(high))
 
 
 def log2(f: Function, x: Value) -> Value:
-    return _log_in_base(f, x, 2.0)
+    return _log_in_base(f, x, 2)
 
 
 def log10(f: Function, x: Value) -> Value:
-    return _log_in_base(f, x, 10.0)
+    return _log_in_base(f, x, 10)
 
 
 def log1p(f: Function, x: Value) -> Value:
@@ -249,28 +258,35 @@ _HALF_PI = {
 }
 
 
-def _quarter(f: Function, x: Value) -> tuple[Value, Value, Value]:
-    """(q, r, far): x = q π/2 + r with |r| <= π/4, and where |x| is too large for that."""
+def _quarter(f: Function, x: Value) -> tuple[Value, Value, Value, Value]:
+    """(q, r, lost, far): x = q π/2 + r + lost with |r| <= π/4, and where |x| is too large for that."""
     form = _Format(x.type)
     parts, limit = _HALF_PI[x.type.bits]
     far = ~(f.unary("fabs", x) < limit)
     near = f.select(far, 0.0, x)
     rounded = f.fma(near, 2 / math.pi, form.rounder)
     n = rounded - form.rounder
-    r = near
-    for part in parts[:-1]:
-        r = f.fma(n, -part, r)
-    return _bits(f, rounded), f.fma(n, -parts[-1], r), far
+    start = near
+    for part in parts[:-2]:
+        start = f.fma(n, -part, start)
+    # The products are exact; what the last two differences round away is kept.
+    first = f.fma(n, -parts[-2], start)
+    rest = f.fma(n, -parts[-1], f.fma(n, -parts[-2], start - first))
+    r = first + rest
+    return _bits(f, rounded), r, rest - (r - first), far
 
 
 def _sine(f: Function, x: Value, turn: int, name: str) -> Value:
     """sin(x + turn π/2)."""
     single = x.type.bits == 32
-    q, r, far = _quarter(f, x)
+    q, r, lost, far = _quarter(f, x)
     q = q + turn
     z = r * r
-    sin_r = f.fma(r * z, _polynomial(f, table.SIN_32 if single else table.SIN_64, z), r)
-    cos_r = f.fma(z, -0.5, z * z * _polynomial(f, table.COS_32 if single else table.COS_64, z)) + 1.0
+    sin_r = r + f.fma(r * z, _polynomial(f, table.SIN_32 if single else table.SIN_64, z), lost)
+    cos_rest = f.fma(z * z, _polynomial(f, table.COS_32 if single else table.COS_64, z), -r * lost)
+    half = z * 0.5
+    whole = 1.0 - half
+    cos_r = whole + ((1.0 - whole) - half + cos_rest)
     value = f.select(f.equal(q & 1, 0), sin_r, cos_r)
     sign = (q & 2) << (x.type.bits - 2)
     value = f.bitcast(_bits(f, value) ^ sign, x.type)
