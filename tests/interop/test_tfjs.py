@@ -74,7 +74,7 @@ def test_a_manifest_that_lies_is_named(tmp_path, groups, message):
 
 
 def test_a_manifest_that_is_none_is_named(tmp_path):
-    (tmp_path / "m.json").write_bytes(b"\xff{")
+    (tmp_path / "m.json").write_bytes(b"{")
     with pytest.raises(DataError, match="not a JSON file"):
         read_tfjs(tmp_path / "m.json")
     with pytest.raises(DataError, match="cannot be read"):

@@ -40,6 +40,12 @@ def test_any_text_comes_back(text):
     assert TOKENIZER.decode(TOKENIZER.encode(text).ids, skip_special_tokens=False) == text
 
 
+def test_a_first_token_is_put_before_a_text_where_the_model_wants_it():
+    made = gguf_tokenizer(METADATA | {"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.bos_token_id": 0})
+    assert made.encode("hell").tokens == ["<|end|>", "hell"]
+    assert made.encode("hell", add_special_tokens=False).tokens == ["hell"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -48,6 +54,8 @@ def test_any_text_comes_back(text):
         ({"tokenizer.ggml.tokens": 3}, r"no list of strings tokenizer\.ggml\.tokens"),
         ({"tokenizer.ggml.tokens": ["a", "a"]}, "names a token twice"),
         ({"tokenizer.ggml.merges": ["ab"]}, "'ab', expected two tokens"),
+        ({"tokenizer.ggml.add_bos_token": True}, "bos_token_id is None"),
+        ({"tokenizer.ggml.add_bos_token": True, "tokenizer.ggml.bos_token_id": 999}, "999, which is no token"),
         ({"tokenizer.ggml.merges": ["q z"]}, "make no tokeniser"),
         ({"tokenizer.ggml.token_type": np.array([1])}, "a kind for every token"),
     ],

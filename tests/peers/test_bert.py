@@ -15,7 +15,7 @@ import transformers
 
 from chainrule import Tensor
 from chainrule.interop import open_safetensors
-from chainrule.interop.json_files import read_json
+from chainrule.interop.text_files import read_json
 from chainrule.pretrained import load_sentence_encoder
 from chainrule.pretrained.bert import Bert, bert_config
 from tests.peers.packages import package

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is loaded: nothing is fetched from a hub
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 import transformers
+from hypothesis import strategies as st
 
 import chainrule as cr
+from chainrule.data import DataError
 from chainrule.data.packages import PACKAGES
-from chainrule.interop import open_safetensors
+from chainrule.interop import GGUFFile, open_safetensors
 from chainrule.interop.safetensors import read_json
 from chainrule.pretrained import Cache, LanguageModel, Sampling, generate, load_llm
 from chainrule.pretrained.llama_files import build, json_config
@@ -69,6 +74,36 @@ def test_smollm2_cuts_text_as_transformers_does(ours: LanguageModel, smollm2: Pa
     theirs = transformers.AutoTokenizer.from_pretrained(smollm2, gguf_file=FILE)
     assert ours.tokenizer.encode(TEXT).ids == theirs(TEXT).input_ids
     assert ours.tokenizer.decode(ours.tokenizer.encode(TEXT).ids) == TEXT
+
+
+@pytest.fixture(scope="module")
+def header(smollm2: Path) -> bytes:
+    """All of SmolLM2's file before its tensors: 33 keys, a vocabulary of 49,152 tokens, 272 descriptions."""
+    file = GGUFFile(smollm2 / FILE)
+    with (smollm2 / FILE).open("rb") as stream:
+        return stream.read(min(info.offset for info in file.tensors.values()))
+
+
+@hypothesis.settings(max_examples=40, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.given(st.data())
+def test_a_damaged_header_of_a_real_file_gives_an_error_or_its_keys(header: bytes, tmp_path: Path, data: Any) -> None:
+    changed = bytearray(header)
+    for _ in range(data.draw(st.integers(1, 4))):
+        # Keys and descriptions stand at the two ends, the vocabulary between them.
+        end = data.draw(st.sampled_from([2_000, len(changed)]))
+        place = data.draw(st.integers(max(0, end - 20_000), end - 8))
+        changed[place : place + 8] = data.draw(st.binary(min_size=0, max_size=12))
+    path = tmp_path / "damaged.gguf"
+    with path.open("wb") as out:
+        out.write(changed)
+        out.truncate(data.draw(st.sampled_from([len(changed) // 2, len(changed), 98_362_432])))
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(DataError):
+            assert len(GGUFFile(path).metadata) < 100
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,15 @@ def test_a_conversation_answers_as_if_it_were_read_anew(language):
     assert answers[1] == fresh
 
 
+def test_an_answer_that_is_broken_off_spoils_no_later_one(language):
+    chat = Chat(language, Sampling(0), most=6)
+    next(chat.answer("hello"))
+    later = "".join(chat.answer("the hell"))
+    text = "user: hello\nuser: the hell\nassistant: "
+    read = language.tokenizer.encode(text, add_special_tokens=False).ids
+    assert later == "".join(stream(language, generate(language, read, 6, Sampling(0))))
+
+
 def test_a_model_without_a_template_says_so(tmp_path):
     bare = load_llm(write_gguf(tmp_path / "m.gguf", small_model(), {"tokenizer.chat_template": 3}))
     assert bare.chat_template is None

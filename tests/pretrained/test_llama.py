@@ -93,6 +93,18 @@ def test_a_config_that_lies_is_named(tmp_path, change, message):
         load_llm(folder)
 
 
+def test_the_chat_template_may_be_a_file_of_its_own_or_one_of_several(tmp_path):
+    folder = write_folder(tmp_path / "m", small_model())
+    several = [{"name": "tools", "template": "x"}, {"name": "default", "template": "y"}]
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": several}))
+    assert load_llm(folder).chat_template == "y"
+    (folder / "chat_template.jinja").write_text("z")
+    assert load_llm(folder).chat_template == "z"
+    (folder / "chat_template.jinja").write_bytes(b"\xff")
+    with pytest.raises(DataError, match=r"chat_template\.jinja: not a text in UTF-8"):
+        load_llm(folder)
+
+
 def test_a_config_without_a_size_is_named(tmp_path):
     folder = write_folder(tmp_path / "m", small_model())
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 3}))

@@ -17,9 +17,9 @@ import numpy as np
 from ..data.files import write_atomically
 from ..data.idx import DataError
 from .blocks import widen_bfloat16
-from .json_files import LIMIT as _HEADER_LIMIT
-from .json_files import read_json
 from .tensor_file import TensorFile
+from .text_files import LIMIT as _HEADER_LIMIT
+from .text_files import read_json
 
 SIZE_LIMIT = 2**36
 _INDEX = ".index.json"

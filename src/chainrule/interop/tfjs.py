@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..data.idx import DataError
-from .json_files import read_json
+from .text_files import read_json
 
 SIZE_LIMIT = 2**30
 _TYPES = {"float32": "<f4", "int32": "<i4", "uint8": "u1", "bool": "?"}

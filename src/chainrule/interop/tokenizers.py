@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.errors import OperationError
 from ..data.idx import DataError
+from .text_files import read_text
 
 if TYPE_CHECKING:
     import tokenizers
@@ -43,15 +44,7 @@ def read_tokenizer(path: str | os.PathLike[str]) -> tokenizers.Tokenizer:
     library = _library()
     file = Path(path)
     file = file / "tokenizer.json" if file.is_dir() else file
-    try:
-        size = file.stat().st_size
-        if size > _SIZE_LIMIT:
-            raise DataError(f"{file}: {size:,} bytes, the limit is {_SIZE_LIMIT:,}")
-        text = file.read_text("utf-8")
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    text = read_text(file, _SIZE_LIMIT)
     try:
         return library.Tokenizer.from_str(text)
     except Exception as error:  # the library raises nothing more precise
@@ -96,6 +89,11 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> tokenizers.Tokenizer:
         ]
     )
     made.decoder = library.decoders.ByteLevel()
+    if metadata.get("tokenizer.ggml.add_bos_token") is True:
+        first = token_number(metadata, "bos", len(tokens))
+        made.post_processor = library.processors.TemplateProcessing(
+            single=f"{tokens[first]} $A", special_tokens=[(tokens[first], first)]
+        )
     for special in (_CONTROL, _USER_DEFINED):
         added = [library.AddedToken(tokens[i], normalized=False) for i in np.flatnonzero(kinds == special)]
         (made.add_special_tokens if special == _CONTROL else made.add_tokens)(added)
@@ -131,6 +129,19 @@ def render_chat(template: str, messages: Sequence[Mapping[str, str]], **names: A
         )
     except (TemplateError, OverflowError, TypeError, ValueError, RecursionError) as error:
         raise DataError(f"the chat template cannot be used: {error}") from error
+
+
+def token_number(metadata: Mapping[str, Any], kind: str, count: int) -> int:
+    """The number of a special token ("bos", "eos", "eot") by the keys of a GGUF file.
+
+    Raises:
+        DataError: it is missing, or not among the `count` tokens.
+    """
+    key = f"tokenizer.ggml.{kind}_token_id"
+    number = metadata.get(key)
+    if not isinstance(number, int) or not 0 <= number < count:
+        raise DataError(f"{key} is {number!r}, which is no token")
+    return number
 
 
 def _library() -> Any:

@@ -21,7 +21,7 @@ from ..core.tensor import Tensor
 from ..data.idx import DataError
 from ..data.packages import require_package
 from ..interop import open_safetensors, read_tokenizer
-from ..interop.json_files import read_json
+from ..interop.text_files import read_json
 from ..nn import functional as F
 from .weights import load_weights
 

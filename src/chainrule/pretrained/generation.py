@@ -134,8 +134,10 @@ class Chat:
         self.messages.append({"role": "user", "content": message})
         text = render_chat(language.chat_template, self.messages, **language.special)
         tokens = language.tokenizer.encode(text, add_special_tokens=False).ids
-        # What the cache holds must be what the template writes now; where they part, it is read anew.
-        if tokens[: len(self._read)] != self._read or len(tokens) == len(self._read):
+        # What the cache holds must be what the template writes now. Where they part, or an answer was
+        # broken off, all is read anew.
+        known = len(self._read)
+        if tokens[:known] != self._read or len(tokens) == known or self._cache.length != known:
             self._cache, self._read = Cache(language.model.config), []
         turn = Sampling(
             self.sampling.temperature, self.sampling.top_k, self.sampling.top_p, self.sampling.seed + len(self.messages)

@@ -15,7 +15,8 @@ from ..core.errors import OperationError
 from ..data.idx import DataError
 from ..data.packages import PACKAGES, require_package
 from ..interop import GGUFFile, TensorFile, gguf_tokenizer, open_safetensors, read_tokenizer
-from ..interop.json_files import read_json
+from ..interop.text_files import read_json, read_text
+from ..interop.tokenizers import token_number
 from .llama import Llama, LlamaConfig
 from .weights import load_weights
 
@@ -85,13 +86,13 @@ def _from_gguf(path: Path) -> LanguageModel:
         config = gguf_config(metadata, "output.weight" not in file)
         model = build(config, GGUFWeights(file, config.head_dim), path)
         tokenizer = gguf_tokenizer(metadata)
+        numbers = {
+            kind: token_number(metadata, kind, tokenizer.get_vocab_size())
+            for kind in ("bos", "eos", "eot")
+            if f"tokenizer.ggml.{kind}_token_id" in metadata
+        }
     except (DataError, OperationError) as error:
         raise _named(path, error) from error
-    numbers = {
-        kind: _token_number(metadata, kind, path, len(metadata["tokenizer.ggml.tokens"]))
-        for kind in ("bos", "eos", "eot")
-        if f"tokenizer.ggml.{kind}_token_id" in metadata
-    }
     special = {f"{kind}_token": tokenizer.id_to_token(n) or "" for kind, n in numbers.items()}
     stops = {n for kind, n in numbers.items() if kind != "bos"}
     template = metadata.get("tokenizer.chat_template")
@@ -113,8 +114,10 @@ def _from_folder(folder: Path) -> LanguageModel:
     stops = values.get("eos_token_id")
     numbers = {n for n in (stops if isinstance(stops, list) else [stops]) if isinstance(n, int)}
     ending = tokenizer.token_to_id(special.get("eos_token", ""))
-    template = folder / "chat_template.jinja"
-    source = template.read_text("utf-8") if template.exists() else described.get("chat_template")
+    own = folder / "chat_template.jinja"
+    source = read_text(own) if own.exists() else described.get("chat_template")
+    if isinstance(source, list):  # several by name
+        source = next((t.get("template") for t in source if isinstance(t, dict) and t.get("name") == "default"), None)
     return LanguageModel(
         model,
         tokenizer,
@@ -229,13 +232,6 @@ def _checkpoint_name(name: str) -> str:
         return f"model.layers.{int(layer[1])}.{_INNER[layer[2]]}.{layer[3]}"
     outer, _, kind = name.rpartition(".")
     return f"{_OUTER[outer]}.{kind}" if outer in _OUTER else name
-
-
-def _token_number(metadata: Mapping[str, Any], kind: str, path: Path, count: int) -> int:
-    number = metadata[f"tokenizer.ggml.{kind}_token_id"]
-    if not isinstance(number, int) or not 0 <= number < count:
-        raise DataError(f"{path}: tokenizer.ggml.{kind}_token_id is {number!r}, which is no token")
-    return number
 
 
 def _divided(size: Any, heads: Any) -> int:
