@@ -8,10 +8,11 @@ public faces.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -354,6 +355,16 @@ class Released(Primitive):
         )
 
 
+@contextlib.contextmanager
+def kept_graphs() -> Iterator[None]:
+    """Within this block an optimiser's step releases no graph: it can be explained after the step."""
+    before, mode.keeps_graphs = mode.keeps_graphs, True
+    try:
+        yield
+    finally:
+        mode.keeps_graphs = before
+
+
 def release_graphs(variables: Sequence[Variable]) -> None:
     """Let go of the graphs whose gradients these variables hold, because their values change.
 
@@ -361,7 +372,7 @@ def release_graphs(variables: Sequence[Variable]) -> None:
     on it would only keep the activations of the last batch in memory.
     """
     graphs = {id(v._graph): v._graph for v in variables if getattr(v, "_graph", None) is not None}
-    if not graphs:
+    if not graphs or mode.keeps_graphs:
         return
     released = Released(source.capture(2))
     for graph in graphs.values():

@@ -211,6 +211,7 @@ class Mode(threading.local):
     scope: tuple[Any, Any] | None = None
     place: Any = None  # inside a layer of the library: the user's code that called it
     level: int = 0  # transformations under way (jvp, vmap)
+    keeps_graphs: bool = False  # an optimiser's step lets go of no graph
     trace: Any = None  # the compiler's trace of a function, while one is under way
 
 

@@ -62,6 +62,10 @@ def explain(
         IndexingError: `at` names no single entry.
         DTypeError: `loss` or `wrt` is no tensor.
     """
+    if hasattr(loss, "function") and type(loss).__module__.startswith("chainrule.compiler"):
+        from .eager import loss_of
+
+        loss = loss_of(loss, args)
     if not isinstance(loss, Tensor):
         raise DTypeError(located(f"explain: the loss is a tensor, got {type(loss).__name__}"))
     graph = trace(loss, cotangent_like(loss, gradient, "explain")) if loss.requires_grad else without_graph(loss)

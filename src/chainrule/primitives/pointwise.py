@@ -85,7 +85,7 @@ exp2 = pointwise("exp2", np.exp2, latex="2^{{{x:0}}}", partials=lambda y, _x: LN
 expm1 = pointwise(
     "expm1", special.expm1, latex="e^{{{x:0}}} - 1", partials=lambda y, _x: y + 1, result=result_of(np.expm1)
 )
-log = pointwise("log", np.log, latex=r"\ln {x}", partials=lambda _y, x: 1 / x, domain=(0.1, 4.0))
+log = pointwise("log", np.log, latex=r"\ln {x}", text="ln({x:0})", partials=lambda _y, x: 1 / x, domain=(0.1, 4.0))
 log1p = pointwise("log1p", np.log1p, latex=r"\ln (1 + {x:1})", partials=lambda _y, x: 1 / (1 + x), domain=(-0.9, 3.0))
 log2 = pointwise("log2", np.log2, latex=r"\log_2 {x}", partials=lambda _y, x: 1 / (LN2 * x), domain=(0.1, 4.0))
 log10 = pointwise("log10", np.log10, latex=r"\log_{{10}} {x}", partials=lambda _y, x: 1 / (LN10 * x), domain=(0.1, 4.0))

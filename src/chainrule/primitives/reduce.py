@@ -56,7 +56,7 @@ _EXAMPLE: Any = ([((2, 3), _F)], {"axis": (1,), "keepdims": False})
 sum = _batched(
     linear(
         "sum", lambda x, axis, keepdims: np.add.reduce(x, axis=axis, keepdims=keepdims, dtype=x.dtype),
-        latex=r"\sum {x}", abstract=_rule, example=_EXAMPLE,
+        latex=r"\sum {x}", text="Σ({x:0})", abstract=_rule, example=_EXAMPLE,
         transpose=lambda g, _x, axis, keepdims: broadcast_to(_expand(g, _x.shape, axis), shape=_x.shape),
     )
 )  # fmt: skip
