@@ -270,7 +270,8 @@ def _explained_names(what: str) -> dict[str, Any]:
     if what in RECIPES:
         from .train.first import first_loss
 
-        loss, model = first_loss(find_recipe(what), what)
+        recipe = find_recipe(what)
+        loss, model = recipe.build() if hasattr(recipe, "build") else first_loss(recipe, what)
         return {"loss": loss, "model": model}
     if not Path(what).exists() and not what.endswith(".py"):
         require_known(what, "recipe or script", RECIPES)

@@ -73,6 +73,16 @@ def test_a_recipe_is_explained_on_its_first_batch(tmp_path: Path, capsys: pytest
     assert "∂L/∂s = (p − y) / N" in out
 
 
+def test_a_recipe_may_say_itself_what_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("depth", "--wrt", "first.weight") == 0
+    assert "tiny" in capsys.readouterr().out
+
+
+def test_a_recipe_without_a_loss_to_look_at_does_not_train(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("rl") == 1
+    assert "has no build()" in capsys.readouterr().err
+
+
 def test_a_gradient_that_is_cut_off_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     body = SCRIPT.replace("F.cross_entropy(model(x), y)", "F.cross_entropy(model(x), y).detach()")
     assert run(script(tmp_path, body), "--wrt", "0.weight") == 0

@@ -20,7 +20,8 @@ finite is one of the strings "NaN", "Infinity", "-Infinity".
     nodes       every value of the graph, in order of creation: a node comes after its inputs
     edges       every product of the chain rule: what one consumer hands back to one of its operands
     steps       the derivatives on the way from the loss to `wrt`, in backward order
-    layers      the same way, layer by layer
+    layers      the same way, layer by layer; of graphs with more than 2,000 nodes without the single operations
+                that belong to no module
     answers     what the gradient's state gives rise to ask: zero, tiny, huge, NaN, where it came from
     check       null, or what `Explanation.check` found: {"ok", "largest_error",
                 "largest_rounding", "whole", "steps", "worst_step"}
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 # Nodes up to which heat maps of so many rows and columns are written.
+LARGE = 2000  # nodes beyond which operations of the user's own are left out of "layers"; they are in "steps"
 HEAT_SIZES = ((60, 40), (150, 16), (600, 8), (2000, 4))
 
 
@@ -117,7 +119,8 @@ class _Writer:
         nodes = [self.node(v) for v in e.trace.values]
         edges = [self.edge(p) for p in e.trace.products]
         steps = [self.step(s) for s in e.steps]
-        layers = [self.layer(x) for x in e.layers]
+        large = len(e.trace.values) > LARGE
+        layers = [self.layer(x) for x in e.layers if not large or x.agreement is not None or x.group.module is not None]
         return {
             "version": VERSION,
             "title": e.title,

@@ -50,10 +50,14 @@ def first_loss(recipe: Any, name: str, settings: Mapping[str, Any] | None = None
     Raises:
         OperationError: the recipe does not train by `job.fit`.
     """
+    if "fit" not in recipe.train.__code__.co_names:
+        raise OperationError(
+            f"the recipe {name} does not train by job.fit, and has no build(): there is no loss to look at"
+        )
     with tempfile.TemporaryDirectory(prefix="chainrule-") as folder:
         run = Run(Path(folder), name, asdict(recipe.Settings.make(settings or {})))
         try:
             recipe.train(_FirstBatch(run, Reporter(io.StringIO())))
         except _Found as found:
             return found.loss, found.model
-    raise OperationError(f"the recipe {name} does not train by job.fit: there is no first batch to look at")
+    raise OperationError(f"the recipe {name} ended before its first batch")
