@@ -134,6 +134,12 @@ def test_settings_rebuild_the_network_and_the_graph(start: Any, open_page: Any) 
     page.select_option("#studio-problem", "cnn")
     expect(page.locator("#heading")).to_have_text("Digits, CNN")
     expect(page.locator(".digit")).to_have_count(2)
+    page.click("#tab-steps")
+    group = page.locator(".item.group", has_text="conv1")
+    before = group.get_attribute("aria-expanded")
+    expect(group.locator(".title")).to_be_in_viewport()
+    group.locator(".title").click()  # one click, one change, however many graphs there were before
+    expect(group).not_to_have_attribute("aria-expanded", str(before))
 
 
 def test_an_enormous_learning_rate_is_named_as_the_trouble(start: Any, open_page: Any) -> None:

@@ -235,3 +235,10 @@ def test_modules_that_import_one_another_are_refused() -> None:
         bundle._visit("a.js", sources, [], ())
     with pytest.raises(ChainruleError, match=r"missing: a.js → b.js"):
         bundle._visit("a.js", {"a.js": sources["a.js"]}, [], ())
+
+
+def test_a_batch_without_samples_has_no_neurons_and_still_a_page() -> None:
+    layer = nn.Linear(3, 2)
+    explanation = cr.explain(layer(cr.zeros((0, 3))).sum(), layer.weight)
+    assert contents(explanation)["neurons"] == []
+    assert render(explanation)

@@ -6,6 +6,7 @@ numbers), and perhaps one pointwise function of the result.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -49,17 +50,20 @@ def neurons(explanation: Explanation) -> list[dict[str, Any]]:
         rest            {"count", "sum"}: the other inputs and their part of z; or null
         b, z, a, slope, dL_da, dL_dz    the numbers of the textbook's steps
     """
-    found: list[dict[str, Any]] = []
-    layers = list(_layers(explanation))
-    for layer in layers[-LAYERS:]:
-        strength = np.abs(layer.dL_dz)
-        for unit in np.argsort(-strength.max(axis=0), kind="stable")[:NEURONS]:
-            found.append(_neuron(layer, int(unit), int(strength[:, unit].argmax())))
-    return found
+    # From the loss back and one at a time: the last layers are shown, and no more than one is held in memory.
+    layers = [_neurons(layer) for layer in itertools.islice(_layers(explanation), LAYERS)]
+    return [neuron for layer in reversed(layers) for neuron in layer]
+
+
+def _neurons(layer: Dense) -> list[dict[str, Any]]:
+    strength = np.abs(layer.dL_dz)
+    units = np.argsort(-strength.max(axis=0), kind="stable")[:NEURONS]
+    return [_neuron(layer, int(unit), int(strength[:, unit].argmax())) for unit in units]
 
 
 def _neuron(layer: Dense, unit: int, sample: int) -> dict[str, Any]:
-    x, w, back = layer.x[sample], layer.w[unit], float(layer.dL_dz[sample, unit])
+    x, w = layer.x[sample].astype(np.float64), layer.w[unit].astype(np.float64)
+    back = float(layer.dL_dz[sample, unit])
     products = np.abs(w * x)
     shown = sorted(int(i) for i in np.argsort(-products - np.abs(x) * 1e-9, kind="stable")[:INPUTS])
     rest = np.setdiff1d(np.arange(len(x)), shown)
@@ -89,9 +93,9 @@ def _layers(explanation: Explanation) -> Iterator[Dense]:
     consumers: dict[Value, list[Value]] = {}
     for product in explanation.trace.products:
         consumers.setdefault(product.operand, []).append(product.consumer)
-    for value in explanation.trace.values:
+    for value in reversed(explanation.trace.values):
         layer = _matrix_layer(value, consumers, explanation) or _single(value, consumers, explanation)
-        if layer is not None and all(np.isfinite(a).all() for a in layer[2:10]):
+        if layer is not None and layer.dL_dz.size and all(np.isfinite(a).all() for a in layer[2:10]):
             yield layer
 
 
@@ -150,11 +154,9 @@ def _dense(
     else:
         activation = ""
         rows |= {"a": z.array(), "dL_da": z.gradient, "slope": np.ones(z.shape)}
-    flat = {key: np.asarray(array, np.float64).reshape(-1, units) for key, array in rows.items()}
-    inputs = np.asarray(x, np.float64).reshape(-1, w.shape[1])
-    return Dense(
-        name, z.index, inputs, np.asarray(w, np.float64), np.asarray(b, np.float64), **flat, activation=activation
-    )
+    flat = {key: np.asarray(array).reshape(-1, units) for key, array in rows.items()}
+    inputs = np.asarray(x).reshape(-1, w.shape[1])
+    return Dense(name, z.index, inputs, np.asarray(w), np.asarray(b), **flat, activation=activation)
 
 
 def _only(consumers: dict[Value, list[Value]], value: Value) -> Value | None:

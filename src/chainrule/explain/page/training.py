@@ -52,5 +52,7 @@ def course(folder: Path | str) -> dict[str, Any]:
 
 def thinned(items: list[Any], most: int) -> list[Any]:
     """At most about `most` items, evenly chosen, the last one included."""
-    every = -(-len(items) // most) or 1
-    return items[::every] if not items or (len(items) - 1) % every == 0 else [*items[::every], items[-1]]
+    if len(items) <= most:
+        return items
+    every = -(-len(items) // most)
+    return items[:-1:every] + items[-1:]

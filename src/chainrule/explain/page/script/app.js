@@ -33,6 +33,7 @@ export class App {
       this.scene.viewport.request();
       for (const view of Object.values(this.views)) view.repaint?.();
     });
+    this.search = new Search(byId("search"), byId("found"), (id) => this.reach(id));
     this.stepper = new Stepper(byId("stepper"), (index) => this.go(index));
     this.show(new Explanation(data.explanation));
     if (data.live) this.connect(data.live);
@@ -51,8 +52,11 @@ export class App {
     this.graph.openWithin(ROOM);
     this.course = new Course(explanation, this.graph);
     this.panel = new Panel(byId("panel"), explanation, this.graph, (node, pass) => this.visit(node, pass));
-    this.scene = new Scene(byId("graph"), this.graph, looks(explanation, this.graph, this.course), (id) => this.press(id));
-    this.search = new Search(byId("search"), byId("found"), explanation, this.graph, (id) => this.reach(id));
+    // A graph of its own for each scene, so that no listener of an earlier one is left.
+    const element = byId("graph").cloneNode(false);
+    byId("graph").replaceWith(element);
+    this.scene = new Scene(element, this.graph, looks(explanation, this.graph, this.course), (id) => this.press(id));
+    this.search.index(explanation);
     replace(byId("heading"), this.data.studio?.title ?? explanation.title);
     this.nameLoss();
     this.nameOpenAll();
@@ -77,7 +81,11 @@ export class App {
 
   /** The studio's server: each state that it sends is shown in all views. */
   connect(address) {
-    const live = new Live(address, (data) => this.update(data), () => this.views.studio.lost());
+    const live = new Live(
+      address,
+      (data) => this.update(data),
+      () => this.views.studio.lost(),
+    );
     this.views.studio = new StudioView(byId("view-studio"), (command) => live.send(command));
     this.views.studio.update(this.data.studio, this.data.neurons);
   }
@@ -111,6 +119,8 @@ export class App {
   enter(name) {
     this.view = name;
     document.body.dataset.view = name;
+    // While the graph was hidden it had no size to be fitted to.
+    if (name === "steps" && this.scene && !this.fitted) this.go(this.course.index, { speak: false, fit: true });
     this.scene?.viewport.request();
   }
 
@@ -145,26 +155,32 @@ export class App {
       "?": () => byId("keys").showModal(),
     }[event.key];
     if (!action) return;
+    const anywhere = event.key === "/" || event.key === "?";
+    const sideways = event.key === "ArrowRight" || event.key === "ArrowLeft";
     const scrolls = event.key === "ArrowDown" || event.key === "ArrowUp";
-    if (scrolls && (this.view !== "steps" || target.closest(".panel"))) return;
+    if (this.view !== "steps" && !anywhere && !(sideways && this.views[this.view]?.move)) return;
+    if (scrolls && target.closest(".panel")) return;
     event.preventDefault();
     action();
   }
 
   /** One step on or back, in the view that is shown. */
   step(by) {
-    const own = { neuron: this.views.neuron, training: this.views.training }[this.view];
-    if (own) own.move(by);
+    const view = this.views[this.view];
+    if (view?.move) view.move(by);
     else this.go(this.course.index + by);
   }
 
-  go(index, { speak = true } = {}) {
+  go(index, { speak = true, fit = false } = {}) {
+    if (fit) this.fit();
     this.course.go(index);
     const { stop } = this.course;
     const sentence = this.panel.show(stop);
     if (stop) {
       this.scene.mark([stop.item], stop.edges, stop.pass);
-      const ends = [...stop.edges].flatMap((key) => key.split("→")).map((id) => (this.graph.isGroup(id) ? id : Number(id)));
+      const ends = [...stop.edges]
+        .flatMap((key) => key.split("→"))
+        .map((id) => (this.graph.isGroup(id) ? id : Number(id)));
       const box = this.scene.around([stop.item, ...ends]);
       const own = this.scene.around([stop.item]);
       const { width, height } = this.scene.viewport.seen;
@@ -179,7 +195,13 @@ export class App {
   /** Go to the step that is about a node: its derivative if it has one and `pass` does not say otherwise. */
   visit(node, pass = null) {
     const has = this.explanation.stepOf.has(node);
-    const wanted = pass ?? (this.course.stop?.pass === "forward" && this.explanation.nodes[node].kind === "operation" ? "forward" : has ? "backward" : "forward");
+    const wanted =
+      pass ??
+      (this.course.stop?.pass === "forward" && this.explanation.nodes[node].kind === "operation"
+        ? "forward"
+        : has
+          ? "backward"
+          : "forward");
     if (this.graph.reveal(node)) this.changed();
     const index = this.course.find(wanted, node);
     if (index >= 0) this.go(index);
@@ -259,6 +281,7 @@ export class App {
   /** Show all of the graph, or as much of it as can be read, from its top. */
   fit(smallest = 0.85) {
     const { viewport } = this.scene;
+    this.fitted = viewport.size.width > 1;
     const whole = this.scene.whole();
     viewport.fit(whole, smallest);
     const { height, width } = viewport.seen;

@@ -42,16 +42,26 @@ export class Explanation {
   isLike(other) {
     const same = (node, i) => {
       const twin = other.nodes[i];
-      return node.primitive === twin.primitive && node.label === twin.label && String(node.inputs) === String(twin.inputs);
+      return (
+        node.primitive === twin.primitive && node.label === twin.label && String(node.inputs) === String(twin.inputs)
+      );
     };
-    return this.nodes.length === other.nodes.length && this.steps.length === other.steps.length && this.nodes.every(same);
+    return (
+      this.nodes.length === other.nodes.length && this.steps.length === other.steps.length && this.nodes.every(same)
+    );
   }
 
   /** Take over the numbers of an explanation of the same graph. */
   adopt(other) {
     const { document, edges, steps, backward, layers, answers, check } = other;
     Object.assign(this, { document, edges, steps, backward, layers, answers, check });
-    this.nodes.forEach((node, i) => Object.assign(node, { value: other.nodes[i].value, gradient: other.nodes[i].gradient, forward: other.nodes[i].forward }));
+    this.nodes.forEach((node, i) =>
+      Object.assign(node, {
+        value: other.nodes[i].value,
+        gradient: other.nodes[i].gradient,
+        forward: other.nodes[i].forward,
+      }),
+    );
   }
 
   /** A formula as plain text. */
@@ -116,7 +126,13 @@ function callsOf(nodes, modules) {
     for (const module of chain.slice(same)) {
       const call = (calls.get(module) ?? 0) + 1;
       calls.set(module, call);
-      const group = { id: `m${groups.length}`, module, call, parent: open.at(-1)?.id ?? null, ...naming(modules[module]) };
+      const group = {
+        id: `m${groups.length}`,
+        module,
+        call,
+        parent: open.at(-1)?.id ?? null,
+        ...naming(modules[module]),
+      };
       groups.push(group);
       open.push(group);
     }

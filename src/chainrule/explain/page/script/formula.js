@@ -3,12 +3,16 @@
 
 const MATHML = "http://www.w3.org/1998/Math/MathML";
 const ELEMENTS = new Set(
-  ("math mrow mi mn mo ms mtext mspace mfrac msqrt mroot msub msup msubsup munder mover munderover mtable mtr mtd " +
-    "mpadded mphantom mstyle menclose").split(" "),
+  (
+    "math mrow mi mn mo ms mtext mspace mfrac msqrt mroot msub msup msubsup munder mover munderover mtable mtr mtd " +
+    "mpadded mphantom mstyle menclose"
+  ).split(" "),
 );
 const ATTRIBUTES = new Set(
-  ("display mathvariant stretchy fence form separator accent accentunder lspace rspace width height depth linethickness " +
-    "columnalign rowspacing columnspacing displaystyle largeop movablelimits minsize maxsize symmetric notation").split(" "),
+  (
+    "display mathvariant stretchy fence form separator accent accentunder lspace rspace width height depth linethickness " +
+    "columnalign rowspacing columnspacing displaystyle largeop movablelimits minsize maxsize symmetric notation"
+  ).split(" "),
 );
 
 /** The formula as an element; text that is no MathML is shown as it is. `spoken` is what a screen reader says. */

@@ -30,7 +30,12 @@ export function heatmap(name, statistics, shape, { limit = null, compact = false
   }
   const uniform = found.exact && found.values.every((value) => value === found.values[0]);
   if (uniform || (statistics.min === statistics.max && !statistics.nan && !statistics.inf)) {
-    return h("figure", { class: "heat one" }, h("figcaption", {}, name), h("output", {}, `${number(found.values[0])} everywhere`));
+    return h(
+      "figure",
+      { class: "heat one" },
+      h("figcaption", {}, name),
+      h("output", {}, `${number(found.values[0])} everywhere`),
+    );
   }
   const map = new HeatMap(name, found, shape, limit ?? largest(found.values));
   painted.add(new WeakRef(map));
@@ -69,18 +74,28 @@ export function statisticsLine(statistics) {
     statistics.zeros > 0 ? ["zeros", `${(100 * statistics.zeros).toFixed(statistics.zeros < 0.1 ? 1 : 0)} %`] : null,
     broken ? ["NaN or ∞", String(broken)] : null,
   ];
-  return h("dl", { class: "facts" }, facts.filter(Boolean).map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))));
+  return h(
+    "dl",
+    { class: "facts" },
+    facts.filter(Boolean).map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))),
+  );
 }
 
 function legend(limit) {
   const steps = 25;
   const which = tone();
-  const stops = Array.from({ length: steps }, (_, i) => css(signedColour(((2 * i) / (steps - 1) - 1) * (limit || 1), limit || 1, which)));
+  const stops = Array.from({ length: steps }, (_, i) =>
+    css(signedColour(((2 * i) / (steps - 1) - 1) * (limit || 1), limit || 1, which)),
+  );
   const bar = h("span", { class: "bar" });
   bar.style.background = `linear-gradient(to right, ${stops.join(",")})`;
   return h(
     "span",
-    { class: "legend", role: "img", "aria-label": `colours from ${number(-limit, 3)} (blue) over 0 to ${number(limit, 3)} (orange)` },
+    {
+      class: "legend",
+      role: "img",
+      "aria-label": `colours from ${number(-limit, 3)} (blue) over 0 to ${number(limit, 3)} (orange)`,
+    },
     h("span", {}, number(-limit, 2)),
     bar,
     h("span", {}, number(limit, 2)),
@@ -143,7 +158,9 @@ class HeatMap {
       replace(this.readout);
       return;
     }
-    const place = this.exact ? `[${indices(cell, this.shape).join(", ")}]` : `row ${Math.floor(cell / this.across)}, column ${cell % this.across}`;
+    const place = this.exact
+      ? `[${indices(cell, this.shape).join(", ")}]`
+      : `row ${Math.floor(cell / this.across)}, column ${cell % this.across}`;
     replace(this.readout, `${place} ${this.exact ? "=" : "≈"} ${number(this.values[cell], this.exact ? 4 : 2)}`);
   }
 }

@@ -179,6 +179,10 @@ function finished(boxes, lanes, height) {
   const at = new Map();
   for (const box of boxes) at.set(box.id, { x: box.centre - box.width / 2 - left, y: box.middle - box.height / 2 });
   const routes = new Map();
-  for (const [key, chain] of lanes) routes.set(key, chain.map((box) => ({ x: box.centre - left, y: box.middle })));
+  for (const [key, chain] of lanes)
+    routes.set(
+      key,
+      chain.map((box) => ({ x: box.centre - left, y: box.middle })),
+    );
   return { width: boxes.length ? right - left : 0, height, at, lanes: routes };
 }

@@ -4,7 +4,7 @@ import { h, replace } from "./dom.js";
 import { real } from "./explanation.js";
 import { heatmap } from "./heatmap.js";
 import { number } from "./numbers.js";
-import { layerEquations } from "./panel.js";
+import { layerEquations } from "./equations.js";
 
 export class LayerView {
   constructor(element, explanation, go) {
@@ -22,7 +22,12 @@ export class LayerView {
     replace(
       element,
       h("h2", {}, "Layer by layer, from the loss back"),
-      h("div", { class: "two-columns" }, h("nav", { class: "choices", "aria-label": "Layers" }, this.buttons), this.detail),
+      h(
+        "div",
+        { class: "two-columns" },
+        h("nav", { class: "choices", "aria-label": "Layers" }, this.buttons),
+        this.detail,
+      ),
     );
     this.go = go;
     if (layers.length) this.show(0);
@@ -39,14 +44,32 @@ export class LayerView {
     const layer = e.layers[index];
     this.buttons.forEach((button, i) => button.setAttribute("aria-pressed", String(i === index)));
     const source = e.source(layer.source);
-    const maps = layer.legend.map(({ node }) => (node === null || node === undefined ? null : e.nodes[node])).filter(Boolean);
+    const maps = layer.legend
+      .map(({ node }) => (node === null || node === undefined ? null : e.nodes[node]))
+      .filter(Boolean);
     replace(
       this.detail,
       h("h3", {}, layer.title),
       h("p", { class: "sentence" }, layer.sentence),
       layerEquations(e, layer),
-      source ? h("p", { class: "quiet" }, h("code", {}, `${source.file.split(/[\\/]/).at(-1)}:${source.line}  ${source.text}`)) : null,
-      layer.steps.length ? h("p", {}, h("button", { class: "plain", onclick: () => this.go(e.steps[layer.steps[0]].node, "backward") }, "Show in the graph")) : null,
+      source
+        ? h(
+            "p",
+            { class: "quiet" },
+            h("code", {}, `${source.file.split(/[\\/]/).at(-1)}:${source.line}  ${source.text}`),
+          )
+        : null,
+      layer.steps.length
+        ? h(
+            "p",
+            {},
+            h(
+              "button",
+              { class: "plain", onclick: () => this.go(e.steps[layer.steps[0]].node, "backward") },
+              "Show in the graph",
+            ),
+          )
+        : null,
       h(
         "div",
         { class: "gallery" },

@@ -23,7 +23,8 @@ export function layOut(graph) {
   const boxes = new Map();
   const origins = new Map();
   settle(graph, graph.root, 0, 0, 0, placed, boxes, origins);
-  for (const edge of drawn) edge.between = edge.route.flatMap((part) => pointsOf(part, placed, origins.get(part.group)));
+  for (const edge of drawn)
+    edge.between = edge.route.flatMap((part) => pointsOf(part, placed, origins.get(part.group)));
   spreadPorts(drawn, boxes);
   return { width: whole.width, height: whole.height, boxes, edges: drawn };
 }
@@ -38,7 +39,8 @@ function routeOf(graph, edge, links) {
     links.get(group).set(`${from}→${to}`, [from, to]);
     route.push({ group, from, to });
   };
-  for (let child = edge.from; child !== a; child = graph.parent(child)) link(graph.parent(child), child, `out:${child}`);
+  for (let child = edge.from; child !== a; child = graph.parent(child))
+    link(graph.parent(child), child, `out:${child}`);
   link(level, a, b);
   const inner = [];
   for (let child = edge.to; child !== b; child = graph.parent(child)) inner.unshift(child);
@@ -83,7 +85,11 @@ function place(graph, group, links, placed) {
   const port = (id, pin) => ({ id, width: 10, height: 0, pin });
   const entries = new Set(own.map(([from]) => from).filter((id) => isPort(id, "in:")));
   const exits = new Set(own.map(([, to]) => to).filter((id) => isPort(id, "out:")));
-  const everything = [...[...entries].map((id) => port(id, "top")), ...items, ...[...exits].map((id) => port(id, "bottom"))];
+  const everything = [
+    ...[...entries].map((id) => port(id, "top")),
+    ...items,
+    ...[...exits].map((id) => port(id, "bottom")),
+  ];
   const result = placeInLayers(everything, own);
   const ports = new Map();
   for (const id of [...entries, ...exits]) {
@@ -128,11 +134,7 @@ function spreadPorts(edges, boxes) {
   for (const edge of edges) {
     const from = boxes.get(edge.from);
     const to = boxes.get(edge.to);
-    edge.points = [
-      { x: edge.start, y: from.y + from.height },
-      ...edge.between,
-      { x: edge.end, y: to.y },
-    ];
+    edge.points = [{ x: edge.start, y: from.y + from.height }, ...edge.between, { x: edge.end, y: to.y }];
   }
 }
 

@@ -6,7 +6,8 @@ import { count, number, shapeText } from "./numbers.js";
 /** A function from an item's id to its look, for a moment of the course. */
 export function looks(explanation, graph, course) {
   const largest = explanation.nodes.reduce((most, node) => Math.max(most, rms(node.gradient)), 0);
-  return (id) => (graph.isGroup(id) ? groupLook(explanation, graph, course, id) : nodeLook(explanation, course, id, largest));
+  return (id) =>
+    graph.isGroup(id) ? groupLook(explanation, graph, course, id) : nodeLook(explanation, course, id, largest);
 }
 
 function nodeLook(explanation, course, id, largest) {
@@ -19,7 +20,15 @@ function nodeLook(explanation, course, id, largest) {
   const name = node.kind === "operation" && node.primitive !== label ? `${label} · ${node.primitive}` : label;
   const isLoss = node === explanation.loss;
   const asked = explanation.wrt.includes(node);
-  const spoken = [name, node.kind === "operation" ? "" : node.kind, isLoss ? "the loss" : "", asked ? "asked for" : "", detail].filter(Boolean).join(", ");
+  const spoken = [
+    name,
+    node.kind === "operation" ? "" : node.kind,
+    isLoss ? "the loss" : "",
+    asked ? "asked for" : "",
+    detail,
+  ]
+    .filter(Boolean)
+    .join(", ");
   return { title: name, detail, kind: `${node.kind}${isLoss ? " loss" : ""}${asked ? " asked" : ""}`, spoken, state };
 }
 

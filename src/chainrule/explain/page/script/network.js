@@ -57,14 +57,26 @@ export class NetworkView {
   update() {
     const rows = depthRows(this.explanation);
     if (!rows.length) {
-      replace(this.element, h("p", { class: "empty" }, "This computation has no modules: there is no depth to look along. The steps show each derivative."));
+      replace(
+        this.element,
+        h(
+          "p",
+          { class: "empty" },
+          "This computation has no modules: there is no depth to look along. The steps show each derivative.",
+        ),
+      );
       return;
     }
     replace(
       this.element,
       h("h2", {}, "Gradients by depth"),
       h("p", { class: "lead" }, describe(rows)),
-      h("p", { class: "keys" }, h("span", { class: "key signal" }, "root mean square of ∂L/∂output"), h("span", { class: "key weights" }, "norm of ∂L/∂parameters")),
+      h(
+        "p",
+        { class: "keys" },
+        h("span", { class: "key signal" }, "root mean square of ∂L/∂output"),
+        h("span", { class: "key weights" }, "norm of ∂L/∂parameters"),
+      ),
       h("div", { class: "chart-scroll" }, chart(rows, this.go)),
       table(rows, this.go),
     );
@@ -95,10 +107,20 @@ function chart(rows, go) {
   const every = Math.ceil((high - low) / 8);
   const ticks = Array.from({ length: high - low + 1 }, (_, i) => low + i).filter((t) => (t - low) % every === 0);
   const series = (key) =>
-    rows.map((row, i) => [row[key], i]).filter(([value]) => value > 0 && Number.isFinite(value)).map(([value, i]) => [x(value), y(i)]);
+    rows
+      .map((row, i) => [row[key], i])
+      .filter(([value]) => value > 0 && Number.isFinite(value))
+      .map(([value, i]) => [x(value), y(i)]);
   return svg(
     "svg",
-    { class: "depth", viewBox: `0 0 ${WIDTH} ${height}`, width: WIDTH, height, role: "img", "aria-label": "Gradient sizes by depth; the table below has the numbers" },
+    {
+      class: "depth",
+      viewBox: `0 0 ${WIDTH} ${height}`,
+      width: WIDTH,
+      height,
+      role: "img",
+      "aria-label": "Gradient sizes by depth; the table below has the numbers",
+    },
     ticks.map((t) => [
       svg("line", { class: "grid", x1: x(10 ** t), x2: x(10 ** t), y1: 8, y2: height - 26 }),
       svg("text", { class: "tick", x: x(10 ** t), y: height - 8, "text-anchor": "middle" }, number(10 ** t, 2)),
@@ -108,13 +130,24 @@ function chart(rows, go) {
         "g",
         { class: "row", onclick: () => go(row.output.id) },
         svg("rect", { class: "hit", x: 0, y: y(i) - ROW / 2, width: WIDTH, height: ROW }),
-        svg("text", { class: "row-label", x: LABEL - 14, y: y(i) + 4, "text-anchor": "end" }, row.title.length > 22 ? `…${row.title.slice(-21)}` : row.title),
+        svg(
+          "text",
+          { class: "row-label", x: LABEL - 14, y: y(i) + 4, "text-anchor": "end" },
+          row.title.length > 22 ? `…${row.title.slice(-21)}` : row.title,
+        ),
       ),
     ),
     ["signal", "weights"].map((key) => [
-      svg("polyline", { class: `line ${key}`, points: series(key).map((p) => p.join(",")).join(" ") }),
+      svg("polyline", {
+        class: `line ${key}`,
+        points: series(key)
+          .map((p) => p.join(","))
+          .join(" "),
+      }),
       series(key).map(([cx, cy]) =>
-        key === "signal" ? svg("circle", { class: `dot ${key}`, cx, cy, r: 4.5 }) : svg("rect", { class: `dot ${key}`, x: cx - 4, y: cy - 4, width: 8, height: 8, rx: 1 }),
+        key === "signal"
+          ? svg("circle", { class: `dot ${key}`, cx, cy, r: 4.5 })
+          : svg("rect", { class: `dot ${key}`, x: cx - 4, y: cy - 4, width: 8, height: 8, rx: 1 }),
       ),
     ]),
   );
@@ -125,7 +158,17 @@ function table(rows, go) {
     "table",
     { class: "numbers" },
     h("caption", {}, "From input to loss"),
-    h("thead", {}, h("tr", {}, ["layer", "kind", "rms ∂L/∂output", "beside the layer after it", "‖∂L/∂parameters‖"].map((text) => h("th", { scope: "col" }, text)))),
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        ["layer", "kind", "rms ∂L/∂output", "beside the layer after it", "‖∂L/∂parameters‖"].map((text) =>
+          h("th", { scope: "col" }, text),
+        ),
+      ),
+    ),
     h(
       "tbody",
       {},

@@ -17,7 +17,11 @@ export class NeuronView {
     this.layers = [...new Set(neurons.map((neuron) => neuron.layer))];
     this.neurons = neurons;
     this.at = -1;
-    this.layerChoice = h("select", { id: "neuron-layer", onchange: () => this.chooseLayer() }, this.layers.map((name) => h("option", { value: name }, name)));
+    this.layerChoice = h(
+      "select",
+      { id: "neuron-layer", onchange: () => this.chooseLayer() },
+      this.layers.map((name) => h("option", { value: name }, name)),
+    );
     this.neuronChoice = h("select", { id: "neuron-index", onchange: () => this.choose() });
     this.stage = h("div", { class: "stage" });
     this.list = h("ol", { class: "textbook" });
@@ -46,9 +50,16 @@ export class NeuronView {
     this.shown = neurons;
     replace(
       this.neuronChoice,
-      this.shown.map((neuron, i) => h("option", { value: String(i) }, `${neuron.index} (∂L/∂z = ${number(neuron.dL_dz, 3)})`)),
+      this.shown.map((neuron, i) =>
+        h("option", { value: String(i) }, `${neuron.index} (∂L/∂z = ${number(neuron.dL_dz, 3)})`),
+      ),
     );
-    this.neuronChoice.value = String(Math.max(0, neurons.findIndex((neuron) => neuron.index === index)));
+    this.neuronChoice.value = String(
+      Math.max(
+        0,
+        neurons.findIndex((neuron) => neuron.index === index),
+      ),
+    );
     this.choose();
   }
 
@@ -81,14 +92,29 @@ export class NeuronView {
   }
 
   draw() {
-    replace(this.stage, h("div", { class: "chart-scroll" }, diagram(this.neuron, new Set(this.steps.slice(0, this.at < 0 ? this.steps.length : this.at + 1).map((step) => step.key)))));
+    replace(
+      this.stage,
+      h(
+        "div",
+        { class: "chart-scroll" },
+        diagram(
+          this.neuron,
+          new Set(this.steps.slice(0, this.at < 0 ? this.steps.length : this.at + 1).map((step) => step.key)),
+        ),
+      ),
+    );
     replace(
       this.list,
       this.steps.map((step, i) =>
         h(
           "li",
           { class: `${step.pass}${i === this.at ? " active" : ""}`, "aria-current": i === this.at ? "step" : null },
-          h("button", { class: "row", onclick: () => this.move(i - this.at) }, h("span", { class: "symbolic" }, formula(step.mathml, { block: false, spoken: step.name })), h("span", { class: "numeric" }, step.numeric)),
+          h(
+            "button",
+            { class: "row", onclick: () => this.move(i - this.at) },
+            h("span", { class: "symbolic" }, formula(step.mathml, { block: false, spoken: step.name })),
+            h("span", { class: "numeric" }, step.numeric),
+          ),
           h("p", {}, step.words),
         ),
       ),
@@ -102,29 +128,89 @@ export function textbookLines(neuron) {
     "table",
     { class: "textbook-lines" },
     h("caption", {}, "Forward and backward"),
-    h("tbody", {}, textbook(neuron).map((step) => h("tr", { class: step.pass }, h("th", { scope: "row" }, formula(step.mathml, { block: false, spoken: step.name })), h("td", {}, step.numeric)))),
+    h(
+      "tbody",
+      {},
+      textbook(neuron).map((step) =>
+        h(
+          "tr",
+          { class: step.pass },
+          h("th", { scope: "row" }, formula(step.mathml, { block: false, spoken: step.name })),
+          h("td", {}, step.numeric),
+        ),
+      ),
+    ),
   );
 }
 
 // The steps of the textbook. Without an activation there is no a of its own, so two of them fall away.
 function textbook(n) {
-  const largest = (key) => n.terms.reduce((best, term) => (Math.abs(term[key]) > Math.abs(best[key]) ? term : best), n.terms[0]);
+  const largest = (key) =>
+    n.terms.reduce((best, term) => (Math.abs(term[key]) > Math.abs(best[key]) ? term : best), n.terms[0]);
   const w = largest("dW");
   const x = largest("dx");
-  const products = n.terms.slice(0, 3).map((t) => `${factor(t.w)}·${factor(t.x)}`).join(" + ");
+  const products = n.terms
+    .slice(0, 3)
+    .map((t) => `${factor(t.w)}·${factor(t.x)}`)
+    .join(" + ");
   const more = n.inputs > 3 ? ` + … (${n.inputs - 3} more)` : "";
   const f = n.activation;
   const rest = "What the rest of the network says: how the loss changes with this neuron's output.";
   const steps = [
-    { key: "z", pass: "forward", name: "z = w·x + b", mathml: math(letters("z=w·x+b")), numeric: `${products}${more} + ${factor(n.b)} = ${number(n.z)}`, words: n.inputs > 1 ? `The ${n.inputs} inputs are weighted, added up, and the bias is added.` : "The input is weighted, and the bias is added." },
-    f && { key: "a", pass: "forward", name: "a = f(z)", mathml: math(letters("a=f(z)")), numeric: `${f}(${number(n.z)}) = ${number(n.a)}`, words: `The activation function f is ${f}.` },
+    {
+      key: "z",
+      pass: "forward",
+      name: "z = w·x + b",
+      mathml: math(letters("z=w·x+b")),
+      numeric: `${products}${more} + ${factor(n.b)} = ${number(n.z)}`,
+      words:
+        n.inputs > 1
+          ? `The ${n.inputs} inputs are weighted, added up, and the bias is added.`
+          : "The input is weighted, and the bias is added.",
+    },
+    f && {
+      key: "a",
+      pass: "forward",
+      name: "a = f(z)",
+      mathml: math(letters("a=f(z)")),
+      numeric: `${f}(${number(n.z)}) = ${number(n.a)}`,
+      words: `The activation function f is ${f}.`,
+    },
     f && { key: "da", pass: "backward", name: "∂L/∂a", mathml: math(d("a")), numeric: number(n.dL_da), words: rest },
     f
-      ? { key: "dz", pass: "backward", name: "∂L/∂z = ∂L/∂a · f′(z)", mathml: math(`${d("z")}<mo>=</mo>${d("a")}<mo>·</mo><msup><mi>f</mi><mo>′</mo></msup>${letters("(z)")}`), numeric: `${factor(n.dL_da)} · ${factor(n.slope)} = ${number(n.dL_dz)}`, words: `The slope of ${f} at z = ${number(n.z)} is ${number(n.slope)}.` }
+      ? {
+          key: "dz",
+          pass: "backward",
+          name: "∂L/∂z = ∂L/∂a · f′(z)",
+          mathml: math(`${d("z")}<mo>=</mo>${d("a")}<mo>·</mo><msup><mi>f</mi><mo>′</mo></msup>${letters("(z)")}`),
+          numeric: `${factor(n.dL_da)} · ${factor(n.slope)} = ${number(n.dL_dz)}`,
+          words: `The slope of ${f} at z = ${number(n.z)} is ${number(n.slope)}.`,
+        }
       : { key: "dz", pass: "backward", name: "∂L/∂z", mathml: math(d("z")), numeric: number(n.dL_dz), words: rest },
-    { key: "dW", pass: "backward", name: "∂L/∂W = ∂L/∂z · x", mathml: math(`${d("W")}<mo>=</mo>${d("z")}${letters("·x")}`), numeric: `w${below(w.i)}:  ${factor(n.dL_dz)} · ${factor(w.x)} = ${number(w.dW)}`, words: "One number for each weight: the larger its input, the more the weight matters." },
-    { key: "db", pass: "backward", name: "∂L/∂b = ∂L/∂z", mathml: math(`${d("b")}<mo>=</mo>${d("z")}`), numeric: number(n.dL_dz), words: "The bias enters z with the factor 1." },
-    { key: "dx", pass: "backward", name: "∂L/∂x = ∂L/∂z · W", mathml: math(`${d("x")}<mo>=</mo>${d("z")}${letters("·W")}`), numeric: `x${below(x.i)}:  ${factor(n.dL_dz)} · ${factor(x.w)} = ${number(x.dx)}`, words: "What this neuron hands back to the layer before; there the shares of all neurons are added." },
+    {
+      key: "dW",
+      pass: "backward",
+      name: "∂L/∂W = ∂L/∂z · x",
+      mathml: math(`${d("W")}<mo>=</mo>${d("z")}${letters("·x")}`),
+      numeric: `w${below(w.i)}:  ${factor(n.dL_dz)} · ${factor(w.x)} = ${number(w.dW)}`,
+      words: "One number for each weight: the larger its input, the more the weight matters.",
+    },
+    {
+      key: "db",
+      pass: "backward",
+      name: "∂L/∂b = ∂L/∂z",
+      mathml: math(`${d("b")}<mo>=</mo>${d("z")}`),
+      numeric: number(n.dL_dz),
+      words: "The bias enters z with the factor 1.",
+    },
+    {
+      key: "dx",
+      pass: "backward",
+      name: "∂L/∂x = ∂L/∂z · W",
+      mathml: math(`${d("x")}<mo>=</mo>${d("z")}${letters("·W")}`),
+      numeric: `x${below(x.i)}:  ${factor(n.dL_dz)} · ${factor(x.w)} = ${number(x.dx)}`,
+      words: "What this neuron hands back to the layer before; there the shares of all neurons are added.",
+    },
   ];
   return steps.filter(Boolean);
 }
@@ -156,16 +242,42 @@ function diagram(n, known) {
   const end = n.activation ? 552 : 402;
   return svg(
     "svg",
-    { class: "neuron", viewBox: `0 0 ${WIDTH} ${height}`, width: WIDTH, height, role: "img", "aria-label": `Neuron ${n.index} of ${n.layer} with its largest inputs` },
+    {
+      class: "neuron",
+      viewBox: `0 0 ${WIDTH} ${height}`,
+      width: WIDTH,
+      height,
+      role: "img",
+      "aria-label": `Neuron ${n.index} of ${n.layer} with its largest inputs`,
+    },
     svg("text", { class: "head", x: 58, y: 20, "text-anchor": "middle" }, known.has("dx") ? "∂L/∂x" : "x"),
     svg("text", { class: "head", x: 214, y: 20, "text-anchor": "middle" }, known.has("dW") ? "∂L/∂w" : "w"),
     n.terms.map((term, i) => input(term, y(i), middle, strongest, known)),
     n.rest ? restOfInputs(n.rest, y(rows - 1), middle) : null,
-    circle(372, middle, "Σ", known.has("z") ? `z = ${number(n.z)}` : "", known.has("dz") ? `∂L/∂z = ${number(n.dL_dz)}` : ""),
-    svg("text", { class: known.has("db") ? "bias back" : "bias", x: 372, y: middle - 58, "text-anchor": "middle" }, known.has("db") ? `∂L/∂b = ${number(n.dL_dz)}` : `b = ${number(n.b)}`),
+    circle(
+      372,
+      middle,
+      "Σ",
+      known.has("z") ? `z = ${number(n.z)}` : "",
+      known.has("dz") ? `∂L/∂z = ${number(n.dL_dz)}` : "",
+    ),
+    svg(
+      "text",
+      { class: known.has("db") ? "bias back" : "bias", x: 372, y: middle - 58, "text-anchor": "middle" },
+      known.has("db") ? `∂L/∂b = ${number(n.dL_dz)}` : `b = ${number(n.b)}`,
+    ),
     wire(`M372 ${middle - 50}V${middle - 32}`, "db"),
     n.activation
-      ? [wire(`M402 ${middle}H492`, "dz"), circle(522, middle, "f", known.has("a") ? `a = ${number(n.a)}` : "", known.has("da") ? `∂L/∂a = ${number(n.dL_da)}` : "")]
+      ? [
+          wire(`M402 ${middle}H492`, "dz"),
+          circle(
+            522,
+            middle,
+            "f",
+            known.has("a") ? `a = ${number(n.a)}` : "",
+            known.has("da") ? `∂L/∂a = ${number(n.dL_da)}` : "",
+          ),
+        ]
       : null,
     wire(`M${end} ${middle}H${WIDTH - 28}`, n.activation ? "da" : "dz"),
     svg("text", { class: "head", x: WIDTH - 20, y: middle + 5 }, "L"),
@@ -176,13 +288,21 @@ function input(term, y, middle, strongest, known) {
   const contribution = term.w * term.x;
   const width = 1 + 5 * Math.sqrt(Math.abs(contribution) / strongest);
   const colour = css(signedColour(contribution, strongest));
-  const back = (key, derivative, value, kind) => [known.has(key) ? `${kind} back` : kind, number(known.has(key) ? derivative : value, 3)];
+  const back = (key, derivative, value, kind) => [
+    known.has(key) ? `${kind} back` : kind,
+    number(known.has(key) ? derivative : value, 3),
+  ];
   const [weightClass, weight] = back("dW", term.dW, term.w, "label");
   const [inputClass, value] = back("dx", term.dx, term.x, "value");
   return svg(
     "g",
     {},
-    svg("path", { class: "weight", d: `M98 ${y}C210 ${y} 250 ${middle} 342 ${middle}`, stroke: colour, "stroke-width": width.toFixed(1) }),
+    svg("path", {
+      class: "weight",
+      d: `M98 ${y}C210 ${y} 250 ${middle} 342 ${middle}`,
+      stroke: colour,
+      "stroke-width": width.toFixed(1),
+    }),
     svg("rect", { class: "input", x: 18, y: y - 15, width: 80, height: 30, rx: 15 }),
     svg("text", { class: inputClass, x: 58, y: y + 4, "text-anchor": "middle" }, value),
     svg("text", { class: "index", x: 12, y: y + 4, "text-anchor": "end" }, String(term.i)),
@@ -196,7 +316,11 @@ function restOfInputs(rest, y, middle) {
     {},
     svg("path", { class: "weight rest", d: `M98 ${y}C210 ${y} 250 ${middle} 342 ${middle}` }),
     svg("text", { class: "label", x: 58, y: y + 4, "text-anchor": "middle" }, `${rest.count} more`),
-    svg("text", { class: "label", x: 190, y: y + (middle - y) * 0.24 - 6, "text-anchor": "middle" }, `Σ ${number(rest.sum, 3)}`),
+    svg(
+      "text",
+      { class: "label", x: 190, y: y + (middle - y) * 0.24 - 6, "text-anchor": "middle" },
+      `Σ ${number(rest.sum, 3)}`,
+    ),
   );
 }
 

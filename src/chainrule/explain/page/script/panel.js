@@ -1,6 +1,7 @@
 // The panel beside the graph: what happened in the step that is shown, as formula, numbers and words.
 
 import { h, replace } from "./dom.js";
+import { layerEquations } from "./equations.js";
 import { real, single } from "./explanation.js";
 import { formula } from "./formula.js";
 import { heatmap } from "./heatmap.js";
@@ -32,7 +33,11 @@ export class Panel {
   overview() {
     const { explanation: e } = this;
     const loss = single(e.loss.value);
-    const asked = listed(e.wrt.length > 4 ? [...e.wrt.slice(0, 3).map((node) => node.label), count(e.wrt.length - 3, "other")] : e.wrt.map((node) => node.label));
+    const asked = listed(
+      e.wrt.length > 4
+        ? [...e.wrt.slice(0, 3).map((node) => node.label), count(e.wrt.length - 3, "other")]
+        : e.wrt.map((node) => node.label),
+    );
     const sentence = `${e.title}: ${count(e.steps.length, "step")} lead from the loss back to ${asked}.`;
     return [
       sentence,
@@ -42,18 +47,32 @@ export class Panel {
         h("p", {}, sentence, loss === null ? "" : ` The loss is ${number(loss)}.`),
         e.check ? this.checkLine() : null,
         e.answers.map((answer) => this.answer(answer)),
-        e.wrt.slice(0, 3).map((node) => [
-          heatmap(`∂L/∂${node.label}`, node.gradient, node.shape ?? []),
-          heatmap(node.label, node.value, node.shape ?? []),
-        ]),
-        h("p", { class: "hint" }, "Press ", h("kbd", {}, "→"), " to walk forward through the computation, and on, back through its derivatives. ", h("kbd", {}, "?"), " shows all keys."),
+        e.wrt
+          .slice(0, 3)
+          .map((node) => [
+            heatmap(`∂L/∂${node.label}`, node.gradient, node.shape ?? []),
+            heatmap(node.label, node.value, node.shape ?? []),
+          ]),
+        h(
+          "p",
+          { class: "hint" },
+          "Press ",
+          h("kbd", {}, "→"),
+          " to walk forward through the computation, and on, back through its derivatives. ",
+          h("kbd", {}, "?"),
+          " shows all keys.",
+        ),
       ],
     ];
   }
 
   checkLine() {
     const { largest_error: error, steps } = this.explanation.check;
-    return h("p", { class: "checked" }, `✓ ${count(steps, "step")} checked against finite differences; largest relative error ${number(real(error), 2)}.`);
+    return h(
+      "p",
+      { class: "checked" },
+      `✓ ${count(steps, "step")} checked against finite differences; largest relative error ${number(real(error), 2)}.`,
+    );
   }
 
   answer({ question, text, evidence }) {
@@ -63,7 +82,13 @@ export class Panel {
       h("h3", {}, question),
       h("p", {}, text),
       evidence.length > 0 &&
-        h("ul", {}, evidence.map(({ text: fact, node }) => h("li", {}, node === null || node === undefined ? fact : this.link(node, fact)))),
+        h(
+          "ul",
+          {},
+          evidence.map(({ text: fact, node }) =>
+            h("li", {}, node === null || node === undefined ? fact : this.link(node, fact)),
+          ),
+        ),
     );
   }
 
@@ -91,11 +116,17 @@ export class Panel {
 
   operand(node) {
     const value = single(node.value);
-    if (value !== null) return h("p", {}, this.link(node.id, node.label), node.label === number(value) ? null : ` = ${number(value)}`);
+    if (value !== null)
+      return h("p", {}, this.link(node.id, node.label), node.label === number(value) ? null : ` = ${number(value)}`);
     return h(
       "div",
       { class: "operand" },
-      h("p", {}, this.link(node.id, node.label), h("span", { class: "quiet" }, ` ${node.kind === "operation" ? "" : node.kind}`)),
+      h(
+        "p",
+        {},
+        this.link(node.id, node.label),
+        h("span", { class: "quiet" }, ` ${node.kind === "operation" ? "" : node.kind}`),
+      ),
       heatmap(node.label, node.value, node.shape ?? [], { compact: true }),
     );
   }
@@ -113,7 +144,9 @@ export class Panel {
         step.scalars ? this.scalars(step, node) : null,
         terms.length > 1 ? this.shares(terms) : null,
         terms.slice(0, MOST_TERMS).map((edge) => this.term(edge, node, terms.length > 1)),
-        terms.length > MOST_TERMS ? h("p", { class: "quiet" }, `and ${count(terms.length - MOST_TERMS, "smaller contribution")}`) : null,
+        terms.length > MOST_TERMS
+          ? h("p", { class: "quiet" }, `and ${count(terms.length - MOST_TERMS, "smaller contribution")}`)
+          : null,
         heatmap(`∂L/∂${node.label}`, node.gradient, node.shape ?? []),
         heatmap(node.label, node.value, node.shape ?? [], { compact: true }),
         this.origin(node),
@@ -131,9 +164,24 @@ export class Panel {
       { class: "term" },
       several ? h("h3", {}, "Through ", this.link(consumer.id, consumer.label)) : null,
       scalar
-        ? h("p", { class: "arithmetic" }, part("upstream", numbers[0]), " · ", part("local", numbers[1]), " = ", part("product", numbers[2], number))
+        ? h(
+            "p",
+            { class: "arithmetic" },
+            part("upstream", numbers[0]),
+            " · ",
+            part("local", numbers[1]),
+            " = ",
+            part("product", numbers[2], number),
+          )
         : null,
-      edge.local ? h("div", { class: "local" }, h("span", { class: "tag" }, "local derivative"), formula(e.mathml(edge.local), { spoken: e.text(edge.local) })) : null,
+      edge.local
+        ? h(
+            "div",
+            { class: "local" },
+            h("span", { class: "tag" }, "local derivative"),
+            formula(e.mathml(edge.local), { spoken: e.text(edge.local) }),
+          )
+        : null,
       several && edge.formula ? formula(e.mathml(edge.formula), { spoken: e.text(edge.formula) }) : null,
       scalar
         ? null
@@ -153,8 +201,22 @@ export class Panel {
       "table",
       { class: "shares" },
       h("caption", {}, `A sum of ${terms.length} contributions`),
-      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "through"), h("th", { scope: "col" }, "norm"), h("th", { scope: "col", colspan: "2" }, "share"))),
-      h("tbody", {}, ordered.map((edge) => this.shareRow(edge))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          h("th", { scope: "col" }, "through"),
+          h("th", { scope: "col" }, "norm"),
+          h("th", { scope: "col", colspan: "2" }, "share"),
+        ),
+      ),
+      h(
+        "tbody",
+        {},
+        ordered.map((edge) => this.shareRow(edge)),
+      ),
     );
   }
 
@@ -167,7 +229,14 @@ export class Panel {
       h("th", { scope: "row" }, this.link(consumer.id, consumer.label)),
       h("td", {}, number(real(edge.norm), 3)),
       h("td", {}, Number.isFinite(share) ? percent(share) : "–"),
-      h("td", { class: "bar-cell" }, h("span", { class: share < 0 ? "share-bar against" : "share-bar", variables: { share: Math.min(1, Math.abs(share) || 0) } })),
+      h(
+        "td",
+        { class: "bar-cell" },
+        h("span", {
+          class: share < 0 ? "share-bar against" : "share-bar",
+          variables: { share: Math.min(1, Math.abs(share) || 0) },
+        }),
+      ),
     );
   }
 
@@ -178,7 +247,15 @@ export class Panel {
       "table",
       { class: "scalars" },
       h("caption", {}, `∂L/∂${at(node.label, scalars.entry)} = ${number(real(scalars.value))}`),
-      h("thead", {}, h("tr", {}, ["through", "upstream", "× local", "= product"].map((text) => h("th", { scope: "col" }, text)))),
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          ["through", "upstream", "× local", "= product"].map((text) => h("th", { scope: "col" }, text)),
+        ),
+      ),
       h(
         "tbody",
         {},
@@ -192,7 +269,12 @@ export class Panel {
           );
         }),
         scalars.rest &&
-          h("tr", { class: "quiet" }, h("th", { scope: "row", colspan: "3" }, `${count(scalars.rest.count, "further term")}`), h("td", {}, number(real(scalars.rest.product), 4))),
+          h(
+            "tr",
+            { class: "quiet" },
+            h("th", { scope: "row", colspan: "3" }, `${count(scalars.rest.count, "further term")}`),
+            h("td", {}, number(real(scalars.rest.product), 4)),
+          ),
       ),
     );
   }
@@ -209,14 +291,34 @@ export class Panel {
     return [
       sentence,
       [
-        h("p", { class: `eyebrow ${stop.pass}` }, back ? "Backward" : "Forward", h("span", { class: "where" }, ` · ${steps} in one stop`)),
+        h(
+          "p",
+          { class: `eyebrow ${stop.pass}` },
+          back ? "Backward" : "Forward",
+          h("span", { class: "where" }, ` · ${steps} in one stop`),
+        ),
         h("h2", { class: "question" }, what, h("span", { class: "quiet" }, ` ${group.kind}`)),
         layer ? layerEquations(e, layer) : null,
         h("p", { class: "sentence" }, sentence),
-        h("p", {}, h("button", { class: "plain", onclick: () => this.go(stop.nodes[0], stop.pass) }, "Open it and go step by step")),
-        back ? stop.nodes.filter((id) => e.nodes[id].kind === "parameter").slice(0, 6).map((id) => heatmap(`∂L/∂${e.nodes[id].label}`, e.nodes[id].gradient, e.nodes[id].shape ?? [])) : null,
+        h(
+          "p",
+          {},
+          h(
+            "button",
+            { class: "plain", onclick: () => this.go(stop.nodes[0], stop.pass) },
+            "Open it and go step by step",
+          ),
+        ),
         back
-          ? this.handedOn(group, stop).map((node) => heatmap(`handed on: ∂L/∂${node.label}`, node.gradient, node.shape ?? []))
+          ? stop.nodes
+              .filter((id) => e.nodes[id].kind === "parameter")
+              .slice(0, 6)
+              .map((id) => heatmap(`∂L/∂${e.nodes[id].label}`, e.nodes[id].gradient, e.nodes[id].shape ?? []))
+          : null,
+        back
+          ? this.handedOn(group, stop).map((node) =>
+              heatmap(`handed on: ∂L/∂${node.label}`, node.gradient, node.shape ?? []),
+            )
           : heatmap(last.label, last.value, last.shape ?? []),
         this.origin(last),
       ],
@@ -233,13 +335,22 @@ export class Panel {
 
   eyebrow(pass, node) {
     const where = this.explanation.moduleTitle(node.module);
-    return h("p", { class: `eyebrow ${pass.toLowerCase()}` }, pass, where ? h("span", { class: "where" }, ` · ${where}`) : null);
+    return h(
+      "p",
+      { class: `eyebrow ${pass.toLowerCase()}` },
+      pass,
+      where ? h("span", { class: "where" }, ` · ${where}`) : null,
+    );
   }
 
   equation(written, otherwise) {
     const { explanation: e } = this;
     if (!written) return h("p", { class: "equation" }, h("code", {}, otherwise));
-    return h("div", { class: "equation", tabindex: "0", role: "group", "aria-label": "formula" }, formula(e.mathml(written), { spoken: e.text(written) }));
+    return h(
+      "div",
+      { class: "equation", tabindex: "0", role: "group", "aria-label": "formula" },
+      formula(e.mathml(written), { spoken: e.text(written) }),
+    );
   }
 
   origin(node) {
@@ -248,7 +359,12 @@ export class Panel {
     return h(
       "figure",
       { class: "origin" },
-      h("figcaption", {}, `${source.file.split(/[\\/]/).at(-1)}:${source.line}`, source.function && source.function !== "<module>" ? ` in ${source.function}` : ""),
+      h(
+        "figcaption",
+        {},
+        `${source.file.split(/[\\/]/).at(-1)}:${source.line}`,
+        source.function && source.function !== "<module>" ? ` in ${source.function}` : "",
+      ),
       h("pre", { tabindex: "0" }, h("code", {}, source.text)),
     );
   }
@@ -258,40 +374,15 @@ export class Panel {
   }
 }
 
-/** A layer's closed form: equations with what they mean, and the symbols in them. */
-export function layerEquations(explanation, layer) {
-  return h(
-    "div",
-    { class: "closed-form" },
-    h(
-      "dl",
-      { class: "equations" },
-      layer.equations.map(({ formula: written, meaning }) => [
-        h("dt", {}, formula(explanation.mathml(written), { spoken: explanation.text(written) })),
-        h("dd", {}, meaning),
-      ]),
-    ),
-    layer.legend.length > 0 &&
-      h(
-        "p",
-        { class: "legend-line" },
-        layer.legend.map(({ symbol, meaning, shape }) =>
-          h("span", {}, formula(explanation.mathml(symbol), { block: false, spoken: explanation.text(symbol) }), ` ${meaning}${shape ? ` (${shapeText(shape)})` : ""}`),
-        ),
-      ),
-    layer.agreement === null || layer.agreement === undefined
-      ? null
-      : h("p", { class: "checked" }, `✓ differs from the gradient by ${number(real(layer.agreement), 2)} at most (relative)`),
-  );
-}
-
 // The forward formula with numbers, where everything is one number.
 function substitution(node, operands) {
   const value = single(node.value);
   const numbers = operands.map((operand) => single(operand.value));
   if (value === null || !numbers.length || numbers.some((n) => n === null)) return null;
   const sign = { add: " + ", multiply: " · ", subtract: " − ", divide: " / " }[node.primitive];
-  const left = sign ? numbers.map((n, i) => (i ? factor(n) : number(n))).join(sign) : `${node.primitive}(${numbers.map((n) => number(n)).join(", ")})`;
+  const left = sign
+    ? numbers.map((n, i) => (i ? factor(n) : number(n))).join(sign)
+    : `${node.primitive}(${numbers.map((n) => number(n)).join(", ")})`;
   return h("p", { class: "arithmetic" }, left, " = ", h("b", {}, number(value)));
 }
 

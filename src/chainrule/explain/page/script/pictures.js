@@ -9,7 +9,13 @@ const SIDE = 340;
 
 /** The plane of two inputs, coloured by what the network answers, with the data on it. */
 export function planeOf({ size, reach, data, points, here }, moved, chosen) {
-  const canvas = h("canvas", { class: "map", width: size, height: size, role: "img", "aria-label": "Decision boundary: blue for class 0, orange for class 1" });
+  const canvas = h("canvas", {
+    class: "map",
+    width: size,
+    height: size,
+    role: "img",
+    "aria-label": "Decision boundary: blue for class 0, orange for class 1",
+  });
   const context = canvas.getContext("2d");
   const image = context.createImageData(size, size);
   const bytes = atob(data);
@@ -25,7 +31,14 @@ export function planeOf({ size, reach, data, points, here }, moved, chosen) {
     "svg",
     { class: "points", viewBox: `0 0 ${SIDE} ${SIDE}`, role: "group", "aria-label": "Data" },
     points.map(([x, y, c], index) =>
-      svg("circle", { cx: at(x), cy: SIDE - at(y), r: points.length > 20 ? 3.6 : 7, fill: colour(c), class: "datum", onclick: (event) => (event.stopPropagation(), chosen(index)) }),
+      svg("circle", {
+        cx: at(x),
+        cy: SIDE - at(y),
+        r: points.length > 20 ? 3.6 : 7,
+        fill: colour(c),
+        class: "datum",
+        onclick: (event) => (event.stopPropagation(), chosen(index)),
+      }),
     ),
     svg("circle", { class: "here-ring", cx: at(here[0]), cy: SIDE - at(here[1]), r: 11 }),
   );
@@ -35,7 +48,16 @@ export function planeOf({ size, reach, data, points, here }, moved, chosen) {
     const y = reach - ((event.clientY - frame.top) / frame.height) * 2 * reach;
     moved([x, y].map((v) => Number(v.toFixed(3))));
   });
-  return h("figure", {}, h("div", { class: "plane" }, canvas, overlay), h("figcaption", { class: "quiet" }, "The ring is the explained sample: click a point or anywhere to choose another."));
+  return h(
+    "figure",
+    {},
+    h("div", { class: "plane" }, canvas, overlay),
+    h(
+      "figcaption",
+      { class: "quiet" },
+      "The ring is the explained sample: click a point or anywhere to choose another.",
+    ),
+  );
 }
 
 /** a = f(w x + b) over x, with the present input and the target. */
@@ -53,12 +75,20 @@ export function curveOf(curve, inputs) {
     {},
     svg(
       "svg",
-      { class: "curve-plot", viewBox: `0 0 ${SIDE} ${SIDE - 96}`, role: "img", "aria-label": `Output over the input; at x = ${number(x0, 3)} it is ${number(here[1], 3)}, the target is ${number(target, 3)}` },
+      {
+        class: "curve-plot",
+        viewBox: `0 0 ${SIDE} ${SIDE - 96}`,
+        role: "img",
+        "aria-label": `Output over the input; at x = ${number(x0, 3)} it is ${number(here[1], 3)}, the target is ${number(target, 3)}`,
+      },
       svg("line", { class: "axis", x1: X(-4), x2: X(4), y1: Y(0), y2: Y(0) }),
       svg("line", { class: "axis", x1: X(0), x2: X(0), y1: Y(low), y2: Y(high) }),
       svg("line", { class: "target", x1: X(-4), x2: X(4), y1: Y(target), y2: Y(target) }),
       svg("text", { x: X(4) - 4, y: Y(target) - 5, "text-anchor": "end" }, "target y"),
-      svg("polyline", { class: "output", points: known.map(([x, y]) => `${X(x).toFixed(1)},${Y(y).toFixed(1)}`).join(" ") }),
+      svg("polyline", {
+        class: "output",
+        points: known.map(([x, y]) => `${X(x).toFixed(1)},${Y(y).toFixed(1)}`).join(" "),
+      }),
       svg("line", { class: "error", x1: X(here[0]), x2: X(here[0]), y1: Y(here[1]), y2: Y(target) }),
       svg("circle", { class: "now", cx: X(here[0]), cy: Y(here[1]), r: 6 }),
       svg("text", { x: X(4) - 4, y: Y(0) + 15, "text-anchor": "end" }, "x"),
@@ -76,12 +106,24 @@ export function digit({ pixels, gradient, size }, probabilities, label) {
     "div",
     { class: "image-answer" },
     square(size, pixels, grey, `a handwritten ${label}`, "the image"),
-    square(size, gradient, (g) => signedColour(g ?? NaN, most, which), "derivative of the loss by each pixel", "∂L/∂pixel"),
+    square(
+      size,
+      gradient,
+      (g) => signedColour(g ?? NaN, most, which),
+      "derivative of the loss by each pixel",
+      "∂L/∂pixel",
+    ),
     h(
       "ol",
       { class: "classes", "aria-label": "Probability of each class" },
       probabilities.map((p, c) =>
-        h("li", { class: c === label ? "right" : null }, h("b", {}, String(c)), h("span", { class: "share-bar", variables: { share: p ?? 0 } }), h("span", { class: "quiet" }, p === null ? "NaN" : percent(p))),
+        h(
+          "li",
+          { class: c === label ? "right" : null },
+          h("b", {}, String(c)),
+          h("span", { class: "share-bar", variables: { share: p ?? 0 } }),
+          h("span", { class: "quiet" }, p === null ? "NaN" : percent(p)),
+        ),
       ),
     ),
   );
@@ -109,7 +151,16 @@ export function lossCurve(losses, latest) {
     "figure",
     {},
     h("figcaption", {}, h("b", {}, "Loss"), " ", h("span", { class: "quiet" }, number(latest))),
-    svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `Loss, now ${number(latest)} after ${last} steps` }, svg("polyline", { points: known.map(([s, l]) => `${X(s).toFixed(1)},${Y(l).toFixed(1)}`).join(" ") })),
+    svg(
+      "svg",
+      {
+        viewBox: `0 0 ${width} ${height}`,
+        preserveAspectRatio: "none",
+        role: "img",
+        "aria-label": `Loss, now ${number(latest)} after ${last} steps`,
+      },
+      svg("polyline", { points: known.map(([s, l]) => `${X(s).toFixed(1)},${Y(l).toFixed(1)}`).join(" ") }),
+    ),
   );
 }
 
@@ -124,7 +175,13 @@ export function gradientBars(parameters) {
       "tbody",
       {},
       parameters.map(({ name, gradient_norm: norm }) =>
-        h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "bar-cell" }, h("span", { class: "share-bar", variables: { share: length(norm) } })), h("td", {}, number(norm, 3))),
+        h(
+          "tr",
+          {},
+          h("th", { scope: "row" }, name),
+          h("td", { class: "bar-cell" }, h("span", { class: "share-bar", variables: { share: length(norm) } })),
+          h("td", {}, number(norm, 3)),
+        ),
       ),
     ),
   );

@@ -111,7 +111,10 @@ export class Scene {
       replace(this.far);
     } else if (!this.far.hasChildNodes()) {
       this.farPaths ??= {
-        boxes: this.order.filter((b) => !b.frame).map((b) => `M${b.x | 0} ${b.y | 0}h${b.width}v${b.height}h${-b.width}z`).join(""),
+        boxes: this.order
+          .filter((b) => !b.frame)
+          .map((b) => `M${b.x | 0} ${b.y | 0}h${b.width}v${b.height}h${-b.width}z`)
+          .join(""),
         edges: this.drawing.edges.map((e) => `M${e.points.map((p) => `${p.x | 0} ${p.y | 0}`).join("L")}`).join(""),
       };
       replace(
@@ -157,7 +160,9 @@ export class Scene {
       if (active) this.edges.append(item.element);
     }
     // Dashes that move along very many or very long lines are more than a browser can draw in time.
-    const heavy = this.marked.edges.size > MOST_MOVING || edges.some((e) => this.marked.edges.has(e.key) && e.extent.height > LONGEST_MOVING);
+    const heavy =
+      this.marked.edges.size > MOST_MOVING ||
+      edges.some((e) => this.marked.edges.has(e.key) && e.extent.height > LONGEST_MOVING);
     this.edges.classList.toggle("still", heavy);
   }
 
@@ -201,7 +206,13 @@ function frameElement(box) {
   const title = svg("text", { class: "title", x: 14, y: 22 });
   const element = svg(
     "g",
-    { class: "item frame", transform: `translate(${box.x} ${box.y})`, role: "button", tabindex: "-1", "data-item": box.id },
+    {
+      class: "item frame",
+      transform: `translate(${box.x} ${box.y})`,
+      role: "button",
+      tabindex: "-1",
+      "data-item": box.id,
+    },
     svg("rect", { class: "body", width: box.width, height: box.height, rx: 11 }),
     title,
     svg("text", { class: "chevron", x: box.width - 22, y: 22 }, "−"),
@@ -236,7 +247,16 @@ function arrowheads() {
   const head = (id) =>
     svg(
       "marker",
-      { id, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse", markerUnits: "userSpaceOnUse" },
+      {
+        id,
+        viewBox: "0 0 8 8",
+        refX: 7,
+        refY: 4,
+        markerWidth: 7,
+        markerHeight: 7,
+        orient: "auto-start-reverse",
+        markerUnits: "userSpaceOnUse",
+      },
       svg("path", { d: "M0 0.8 7.4 4 0 7.2z" }),
     );
   return svg("defs", {}, head("arrow"), head("arrow-active"));

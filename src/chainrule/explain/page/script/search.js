@@ -7,19 +7,18 @@ const MOST = 12;
 
 export class Search {
   /** A combobox: `field` and `list` are its elements; `chosen` is called with the id that was picked. */
-  constructor(field, list, explanation, graph, chosen) {
-    Object.assign(this, { field, list, chosen, at: -1, found: [] });
-    this.entries = [
-      ...explanation.groups.map((group) => entry(group.id, group.path || group.kind, `${group.kind}${group.calls > 1 ? `, call ${group.call}` : ""}`)),
-      ...explanation.nodes.filter((node) => !node.hidden).map((node) => {
-        const where = explanation.source(node.source);
-        return entry(node.id, node.label, [node.primitive ?? node.kind, shapeText(node.shape), explanation.moduleTitle(node.module), where?.text ?? ""].filter(Boolean).join(" · "));
-      }),
-    ];
+  constructor(field, list, chosen) {
+    Object.assign(this, { field, list, chosen, at: -1, found: [], entries: [] });
     field.addEventListener("input", () => this.look());
     field.addEventListener("keydown", (event) => this.key(event));
     // A tap on a result takes the focus first; whoever is back in the field by then goes on searching.
     field.addEventListener("blur", () => setTimeout(() => document.activeElement !== field && this.close(), 120));
+  }
+
+  /** Take what is to be found from an explanation. */
+  index(explanation) {
+    const nodes = explanation.nodes.filter((node) => !node.hidden);
+    this.entries = [...explanation.groups.map(groupEntry), ...nodes.map((node) => nodeEntry(node, explanation))];
   }
 
   look() {
@@ -40,7 +39,12 @@ export class Search {
       this.found.map((item, i) =>
         h(
           "li",
-          { role: "option", id: `found-${i}`, "aria-selected": String(i === this.at), onpointerdown: (event) => this.pick(event, i) },
+          {
+            role: "option",
+            id: `found-${i}`,
+            "aria-selected": String(i === this.at),
+            onpointerdown: (event) => this.pick(event, i),
+          },
           h("b", {}, item.title),
           h("span", { class: "quiet" }, item.detail),
         ),
@@ -77,12 +81,26 @@ export class Search {
   }
 }
 
+function groupEntry(group) {
+  return entry(group.id, group.path || group.kind, `${group.kind}${group.calls > 1 ? `, call ${group.call}` : ""}`);
+}
+
+function nodeEntry(node, explanation) {
+  const text = explanation.source(node.source)?.text;
+  const facts = [node.primitive ?? node.kind, shapeText(node.shape), explanation.moduleTitle(node.module), text];
+  return entry(node.id, node.label, facts.filter(Boolean).join(" · "));
+}
+
 function entry(id, title, detail) {
   return { id, title, detail, text: `${title} ${detail}`.toLowerCase(), name: title.toLowerCase() };
 }
 
 function ranked(entries, words) {
   const hits = entries.filter((item) => words.every((word) => item.text.includes(word)));
-  const score = (item) => (item.name === words[0] ? 0 : item.name.startsWith(words[0]) ? 1 : item.name.includes(words[0]) ? 2 : 3);
-  return hits.map((item) => [score(item), item]).sort((a, b) => a[0] - b[0]).map(([, item]) => item);
+  const score = (item) =>
+    item.name === words[0] ? 0 : item.name.startsWith(words[0]) ? 1 : item.name.includes(words[0]) ? 2 : 3;
+  return hits
+    .map((item) => [score(item), item])
+    .sort((a, b) => a[0] - b[0])
+    .map(([, item]) => item);
 }

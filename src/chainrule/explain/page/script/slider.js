@@ -11,7 +11,14 @@ export function slider(label, low, high, { id, logarithmic = false, whole = fals
   let ends = [low, high];
   let touched = -Infinity;
   const output = h("output", { for: id });
-  const input = h("input", { type: "range", id, min: "0", max: String(whole ? high - low : FINE), step: "1", oninput: () => move() });
+  const input = h("input", {
+    type: "range",
+    id,
+    min: "0",
+    max: String(whole ? high - low : FINE),
+    step: "1",
+    oninput: () => move(),
+  });
   const valueAt = (position) => {
     if (whole) return ends[0] + position;
     const t = position / FINE;
@@ -20,7 +27,9 @@ export function slider(label, low, high, { id, logarithmic = false, whole = fals
   };
   const positionOf = (value) => {
     if (whole) return value - ends[0];
-    const t = logarithmic ? Math.log(value / ends[0]) / Math.log(ends[1] / ends[0]) : (value - ends[0]) / (ends[1] - ends[0]);
+    const t = logarithmic
+      ? Math.log(value / ends[0]) / Math.log(ends[1] / ends[0])
+      : (value - ends[0]) / (ends[1] - ends[0]);
     return Math.round(t * FINE);
   };
   const write = (value) => {
@@ -54,7 +63,10 @@ export function parameterSlider(name, shape, entry, changed) {
     rest = Math.floor(rest / length);
   }
   const label = indices.length ? `${name}[${indices.join(", ")}]` : name;
-  const control = slider(label, -3, 3, { id: `studio-weight-${name}-${entry}`, changed: (value) => changed(entry, value) });
+  const control = slider(label, -3, 3, {
+    id: `studio-weight-${name}-${entry}`,
+    changed: (value) => changed(entry, value),
+  });
   const gradient = h("span", { class: "derivative" });
   control.element.append(gradient);
   return {

@@ -15,12 +15,19 @@ export class Stepper {
   constructor(element, go) {
     this.go = go;
     this.index = -1;
-    const button = (id, label, shape, action) => h("button", { id, class: "round", "aria-label": label, title: label, onclick: action }, icon(shape));
+    const button = (id, label, shape, action) =>
+      h("button", { id, class: "round", "aria-label": label, title: label, onclick: action }, icon(shape));
     this.first = button("step-first", "To the start", "first", () => go(-1));
     this.back = button("step-back", "One step back (←)", "back", () => go(this.index - 1));
     this.on = button("step-on", "Next step (→)", "on", () => go(this.index + 1));
     this.play = button("step-play", "Play", "play", () => this.toggle());
-    this.slider = h("input", { id: "step-slider", type: "range", min: "-1", "aria-label": "Step of the computation", oninput: () => go(Number(this.slider.value)) });
+    this.slider = h("input", {
+      id: "step-slider",
+      type: "range",
+      min: "-1",
+      "aria-label": "Step of the computation",
+      oninput: () => go(Number(this.slider.value)),
+    });
     this.label = h("output", { id: "step-label", for: "step-slider" });
     replace(element, this.first, this.back, this.play, this.on, this.slider, this.label);
   }
@@ -64,9 +71,15 @@ export class Stepper {
 }
 
 function positionText(index, length, forwardCount) {
-  return index < forwardCount ? `${index + 1} of ${forwardCount}` : `${index - forwardCount + 1} of ${length - forwardCount}`;
+  return index < forwardCount
+    ? `${index + 1} of ${forwardCount}`
+    : `${index - forwardCount + 1} of ${length - forwardCount}`;
 }
 
 function icon(shape) {
-  return svg("svg", { class: `icon ${shape}`, viewBox: "0 0 20 20", width: 16, height: 16, "aria-hidden": "true" }, svg("path", { d: SHAPES[shape] }));
+  return svg(
+    "svg",
+    { class: `icon ${shape}`, viewBox: "0 0 20 20", width: 16, height: 16, "aria-hidden": "true" },
+    svg("path", { d: SHAPES[shape] }),
+  );
 }

@@ -7,7 +7,16 @@ import { number, percent, shapeText } from "./numbers.js";
 import { curveOf, digit, gradientBars, lossCurve, paintMatrix, planeOf } from "./pictures.js";
 import { parameterSlider, slider } from "./slider.js";
 
-const LABELS = { activation: "Activation", initialisation: "Initialisation", optimiser: "Optimiser", loss: "Loss", lr: "Learning rate", depth: "Hidden layers", width: "Width", seed: "Seed" };
+const LABELS = {
+  activation: "Activation",
+  initialisation: "Initialisation",
+  optimiser: "Optimiser",
+  loss: "Loss",
+  lr: "Learning rate",
+  depth: "Hidden layers",
+  width: "Width",
+  seed: "Seed",
+};
 const FEW = 16; // weights up to which each has a slider of its own
 
 export class StudioView {
@@ -16,8 +25,16 @@ export class StudioView {
     this.send = send;
     this.running = false;
     this.controls = h("div", { class: "controls" });
-    this.run = h("button", { class: "primary", id: "studio-run", onclick: () => send({ do: this.running ? "pause" : "run" }) });
-    this.stepButton = h("button", { class: "plain", id: "studio-step", onclick: () => send({ do: "step" }) }, "One step");
+    this.run = h("button", {
+      class: "primary",
+      id: "studio-run",
+      onclick: () => send({ do: this.running ? "pause" : "run" }),
+    });
+    this.stepButton = h(
+      "button",
+      { class: "plain", id: "studio-step", onclick: () => send({ do: "step" }) },
+      "One step",
+    );
     this.count = h("output", { class: "count" });
     this.trouble = h("p", { class: "trouble", role: "alert" });
     this.picture = h("div", { class: "picture" });
@@ -34,7 +51,14 @@ export class StudioView {
         h(
           "section",
           { "aria-label": "Settings" },
-          h("div", { class: "run" }, this.run, this.stepButton, h("button", { class: "plain", id: "studio-reset", onclick: () => send({ do: "reset" }) }, "Reset"), this.count),
+          h(
+            "div",
+            { class: "run" },
+            this.run,
+            this.stepButton,
+            h("button", { class: "plain", id: "studio-reset", onclick: () => send({ do: "reset" }) }, "Reset"),
+            this.count,
+          ),
           this.trouble,
           this.controls,
         ),
@@ -53,7 +77,11 @@ export class StudioView {
     this.stepButton.disabled = state.running;
     replace(this.count, `step ${state.step.toLocaleString("en")}`);
     replace(this.trouble, state.trouble);
-    const shape = JSON.stringify([state.problem, Object.keys(state.settings), state.parameters.map((p) => [p.name, p.shape])]);
+    const shape = JSON.stringify([
+      state.problem,
+      Object.keys(state.settings),
+      state.parameters.map((p) => [p.name, p.shape]),
+    ]);
     if (shape !== this.shape) {
       this.shape = shape;
       this.buildControls(state);
@@ -85,19 +113,35 @@ export class StudioView {
     this.live = [];
     const { settings, choices, ranges } = state;
     const select = (id, label, options, value, changed) => {
-      const element = h("select", { id, onchange: () => changed(element.value) }, options.map(([key, text]) => h("option", { value: key }, text)));
+      const element = h(
+        "select",
+        { id, onchange: () => changed(element.value) },
+        options.map(([key, text]) => h("option", { value: key }, text)),
+      );
       element.value = value;
       return [h("label", { for: id }, label, element), element];
     };
     const rows = [];
     if (state.problem) {
-      const [row] = select("studio-problem", "Problem", state.problems.map(({ name, title }) => [name, title]), state.problem, (name) => this.send({ do: "problem", name }));
+      const [row] = select(
+        "studio-problem",
+        "Problem",
+        state.problems.map(({ name, title }) => [name, title]),
+        state.problem,
+        (name) => this.send({ do: "problem", name }),
+      );
       rows.push(row);
     } else {
       rows.push(h("p", {}, h("b", {}, state.title)));
     }
     for (const [name, options] of Object.entries(choices)) {
-      const [row, element] = select(`studio-${name}`, LABELS[name], options.map((o) => [o, o]), settings[name], (value) => this.send({ do: "setting", name, value }));
+      const [row, element] = select(
+        `studio-${name}`,
+        LABELS[name],
+        options.map((o) => [o, o]),
+        settings[name],
+        (value) => this.send({ do: "setting", name, value }),
+      );
       rows.push(row);
       this.live.push((now) => (element.value = now.settings[name]));
     }
@@ -119,12 +163,19 @@ export class StudioView {
   buildInputs(state) {
     const rows = [];
     (state.inputs ?? []).forEach(({ name }, entry) => {
-      const control = slider(name === "y" ? "target y" : `input ${name}`, -3, 3, { id: `studio-input-${entry}`, changed: (value) => this.send({ do: "input", entry, value }) });
+      const control = slider(name === "y" ? "target y" : `input ${name}`, -3, 3, {
+        id: `studio-input-${entry}`,
+        changed: (value) => this.send({ do: "input", entry, value }),
+      });
       rows.push(control.element);
       this.live.push((now) => control.set(now.inputs[entry].value));
     });
     if (state.samples > 1) {
-      const control = slider("sample", 0, state.samples - 1, { id: "studio-sample", whole: true, changed: (index) => this.send({ do: "sample", index }) });
+      const control = slider("sample", 0, state.samples - 1, {
+        id: "studio-sample",
+        whole: true,
+        changed: (index) => this.send({ do: "sample", index }),
+      });
       rows.push(control.element);
       this.live.push((now) => control.set(now.sample));
     }
@@ -138,7 +189,9 @@ export class StudioView {
       const rows = state.parameters.flatMap((p, index) =>
         p.values.map((_, entry) => {
           const control = parameterSlider(p.name, p.shape, entry, weigh(p.name));
-          this.live.push((now) => control.set(now.parameters[index].values[entry], now.parameters[index].gradient?.[entry]));
+          this.live.push((now) =>
+            control.set(now.parameters[index].values[entry], now.parameters[index].gradient?.[entry]),
+          );
           return control.element;
         }),
       );
@@ -152,11 +205,21 @@ export class StudioView {
     }
     this.chosen = known.some((p) => p.name === this.chosen) ? this.chosen : known[0].name;
     this.entry = 0;
-    const choice = h("select", { id: "studio-parameter", onchange: () => this.chooseParameter(choice.value) }, known.map((p) => h("option", { value: p.name }, `${p.name}  ${shapeText(p.shape)}`)));
+    const choice = h(
+      "select",
+      { id: "studio-parameter", onchange: () => this.chooseParameter(choice.value) },
+      known.map((p) => h("option", { value: p.name }, `${p.name}  ${shapeText(p.shape)}`)),
+    );
     choice.value = this.chosen;
     this.oneWeight = h("div", { class: "one-weight" });
     this.map = paintMatrix((entry) => this.chooseEntry(entry));
-    replace(this.weights, h("h3", {}, "Weights"), h("label", { for: "studio-parameter" }, h("span", { class: "visually-hidden" }, "Parameter"), choice), this.map.element, this.oneWeight);
+    replace(
+      this.weights,
+      h("h3", {}, "Weights"),
+      h("label", { for: "studio-parameter" }, h("span", { class: "visually-hidden" }, "Parameter"), choice),
+      this.map.element,
+      this.oneWeight,
+    );
     this.chooseEntry(0);
     this.live.push((now) => {
       const p = now.parameters.find((candidate) => candidate.name === this.chosen);
@@ -178,7 +241,9 @@ export class StudioView {
   chooseEntry(entry) {
     const p = this.parameter();
     this.entry = entry;
-    this.control = parameterSlider(p.name, p.shape, entry, (at, value) => this.send({ do: "weight", parameter: p.name, entry: at, value }));
+    this.control = parameterSlider(p.name, p.shape, entry, (at, value) =>
+      this.send({ do: "weight", parameter: p.name, entry: at, value }),
+    );
     this.control.set(p.values[entry], p.gradient?.[entry]);
     this.map.paint(p, entry);
     replace(this.oneWeight, this.control.element);
@@ -187,7 +252,11 @@ export class StudioView {
   pictureOf(state) {
     if (state.kind === "number") return curveOf(state.curve, state.inputs);
     if (state.kind === "plane") {
-      return planeOf(state.plane, (x) => x.forEach((value, entry) => this.send({ do: "input", entry, value })), (index) => this.send({ do: "sample", index }));
+      return planeOf(
+        state.plane,
+        (x) => x.forEach((value, entry) => this.send({ do: "input", entry, value })),
+        (index) => this.send({ do: "sample", index }),
+      );
     }
     if (state.kind === "image") {
       return [
@@ -195,6 +264,12 @@ export class StudioView {
         h("p", { class: "quiet" }, `${percent(state.accuracy)} of the first 500 digits are right`),
       ];
     }
-    return h("p", { class: "lead" }, "The network of your script. Its weights are on the right; the other views explain the gradient of its loss.", h("br"), `${number(state.loss)} is the latest loss.`);
+    return h(
+      "p",
+      { class: "lead" },
+      "The network of your script. Its weights are on the right; the other views explain the gradient of its loss.",
+      h("br"),
+      `${number(state.loss)} is the latest loss.`,
+    );
   }
 }

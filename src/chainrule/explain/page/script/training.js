@@ -23,18 +23,42 @@ export class TrainingView {
     this.speak = speak;
     this.at = run.steps.length - 1;
     const known = STATISTICS.filter(({ key }) => run.statistics[key]);
-    this.choice = h("select", { id: "statistic", onchange: () => this.choose() }, known.map(({ key, name }) => h("option", { value: key }, name)));
-    this.slider = h("input", { type: "range", id: "moment", min: "0", max: String(run.steps.length - 1), value: String(this.at), oninput: () => this.scrub(Number(this.slider.value)) });
-    this.canvas = h("canvas", { class: "map", role: "img", onpointermove: (event) => this.point(event), onpointerdown: (event) => this.point(event) });
+    this.choice = h(
+      "select",
+      { id: "statistic", onchange: () => this.choose() },
+      known.map(({ key, name }) => h("option", { value: key }, name)),
+    );
+    this.slider = h("input", {
+      type: "range",
+      id: "moment",
+      min: "0",
+      max: String(run.steps.length - 1),
+      value: String(this.at),
+      oninput: () => this.scrub(Number(this.slider.value)),
+    });
+    this.canvas = h("canvas", {
+      class: "map",
+      role: "img",
+      onpointermove: (event) => this.point(event),
+      onpointerdown: (event) => this.point(event),
+    });
     this.cursor = h("div", { class: "cursor", "aria-hidden": "true" });
     this.curve = h("div", { class: "curve" });
-    this.labels = h("ol", { class: "rows" }, run.layers.map(({ name }) => h("li", {}, name)));
+    this.labels = h(
+      "ol",
+      { class: "rows" },
+      run.layers.map(({ name }) => h("li", {}, name)),
+    );
     this.scale = h("p", { class: "scale-line" });
     this.table = h("div", { "aria-live": "off" });
     replace(
       element,
       h("h2", {}, "Training over time"),
-      h("p", { class: "lead" }, `Run ${run.name}: ${run.steps.length} of ${run.last_step.toLocaleString("en")} steps were measured layer by layer.`),
+      h(
+        "p",
+        { class: "lead" },
+        `Run ${run.name}: ${run.steps.length} of ${run.last_step.toLocaleString("en")} steps were measured layer by layer.`,
+      ),
       h("p", { class: "choose" }, h("label", { for: "statistic" }, "Statistic ", this.choice)),
       h(
         "div",
@@ -42,7 +66,12 @@ export class TrainingView {
         this.curve,
         this.labels,
         h("div", { class: "map-frame" }, this.canvas, this.cursor),
-        h("label", { class: "moment", for: "moment" }, h("span", { class: "visually-hidden" }, "Step of training"), this.slider),
+        h(
+          "label",
+          { class: "moment", for: "moment" },
+          h("span", { class: "visually-hidden" }, "Step of training"),
+          this.slider,
+        ),
       ),
       this.scale,
       this.table,
@@ -73,7 +102,10 @@ export class TrainingView {
     this.canvas.width = run.steps.length;
     this.canvas.height = run.layers.length;
     this.canvas.style.height = `${ROW * run.layers.length}px`;
-    this.canvas.setAttribute("aria-label", `${statistic.name} of ${run.layers.length} layers over ${run.steps.length} measured steps; the table below has the numbers of the chosen step`);
+    this.canvas.setAttribute(
+      "aria-label",
+      `${statistic.name} of ${run.layers.length} layers over ${run.steps.length} measured steps; the table below has the numbers of the chosen step`,
+    );
     const context = this.canvas.getContext("2d");
     const which = tone();
     values.forEach((row, y) =>
@@ -90,7 +122,10 @@ export class TrainingView {
   colour(value, which) {
     const [low, high] = this.range;
     if (this.statistic.signed) return signedColour(value, high, which);
-    if (this.statistic.logarithmic) return value > 0 ? sizeColour(0.08 + (0.92 * (Math.log10(value) - low)) / (high - low || 1), which) : sizeColour(0, which);
+    if (this.statistic.logarithmic)
+      return value > 0
+        ? sizeColour(0.08 + (0.92 * (Math.log10(value) - low)) / (high - low || 1), which)
+        : sizeColour(0, which);
     return sizeColour((value - low) / (high - low || 1), which);
   }
 
@@ -104,7 +139,14 @@ export class TrainingView {
     });
     const bar = h("span", { class: "bar" });
     bar.style.background = `linear-gradient(to right, ${stops.join(",")})`;
-    return h("span", { class: "legend" }, h("span", {}, number(from, 2)), bar, h("span", {}, number(to, 2)), logarithmic ? h("span", { class: "quiet" }, "logarithmic") : null);
+    return h(
+      "span",
+      { class: "legend" },
+      h("span", {}, number(from, 2)),
+      bar,
+      h("span", {}, number(to, 2)),
+      logarithmic ? h("span", { class: "quiet" }, "logarithmic") : null,
+    );
   }
 
   drawCurve() {
@@ -117,11 +159,23 @@ export class TrainingView {
     const most = Math.max(...points.map(([, loss]) => loss));
     const path = points
       .filter(([step]) => step >= first && step <= last)
-      .map(([step, loss]) => `${(((step - first) / (last - first || 1)) * width).toFixed(1)},${(height - 4 - (loss / most) * (height - 10)).toFixed(1)}`);
+      .map(
+        ([step, loss]) =>
+          `${(((step - first) / (last - first || 1)) * width).toFixed(1)},${(height - 4 - (loss / most) * (height - 10)).toFixed(1)}`,
+      );
     replace(
       this.curve,
       h("span", { class: "curve-label" }, "loss"),
-      svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `loss from ${number(points[0][1])} to ${number(points.at(-1)[1])}` }, svg("polyline", { points: path.join(" ") })),
+      svg(
+        "svg",
+        {
+          viewBox: `0 0 ${width} ${height}`,
+          preserveAspectRatio: "none",
+          role: "img",
+          "aria-label": `loss from ${number(points[0][1])} to ${number(points.at(-1)[1])}`,
+        },
+        svg("polyline", { points: path.join(" ") }),
+      ),
     );
   }
 
@@ -150,7 +204,16 @@ export class TrainingView {
         "table",
         { class: "numbers" },
         h("caption", {}, `Step ${(step + 1).toLocaleString("en")}`, lossAt(this.run.losses, step)),
-        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "layer"), known.map(({ name }) => h("th", { scope: "col" }, name)))),
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            h("th", { scope: "col" }, "layer"),
+            known.map(({ name }) => h("th", { scope: "col" }, name)),
+          ),
+        ),
         h(
           "tbody",
           {},
@@ -161,7 +224,11 @@ export class TrainingView {
               h("th", { scope: "row" }, name, " ", h("span", { class: "quiet" }, kind)),
               known.map(({ key }) => {
                 const value = this.run.statistics[key][i][at];
-                return h("td", { class: key === this.statistic.key ? "chosen" : null }, value === null ? "" : key === "zeros" ? percent(value) : number(value, 3));
+                return h(
+                  "td",
+                  { class: key === this.statistic.key ? "chosen" : null },
+                  value === null ? "" : key === "zeros" ? percent(value) : number(value, 3),
+                );
               }),
             ),
           ),
