@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chainrule.compiler.graph import Graph
 from chainrule.compiler.schedule.build import schedule
-from chainrule.compiler.schedule.kernels import GemmKernel
+from chainrule.compiler.schedule.kernels import GemmKernel, LoopKernel
 
 from .programs import Builder, check, random_arrays
 
@@ -29,27 +29,14 @@ def test_the_gradient_of_a_bias_comes_from_the_product_before_it() -> None:
     check(graph, random_arrays(graph), scale=64)
 
 
-def test_gradients_of_slices_are_written_where_they_belong() -> None:
+def test_parts_of_a_concatenation_are_written_where_they_belong() -> None:
     b = Builder()
-    shape, parts = (6, 30), []
-    for i in range(3):
-        part = b.matmul(b.input(6, 7), b.input(7, 10), transpose_a=False, transpose_b=False)
-        parts.append(b.index_add(part, pattern=(("s", 0, 6, 1), ("s", 10 * i, 10 * i + 10, 1)), shape=shape))
-    graph = b.graph(b.add(b.add(parts[1], parts[0]), parts[2]))
+    parts = [b.matmul(b.input(6, 7), b.input(7, 10), transpose_a=False, transpose_b=False) for _ in range(3)]
+    graph = b.graph(b.concat(parts[1], b.tanh(parts[0]), b.input(6, 10), parts[2], axis=1))
     found = schedule(graph).kernels
-    assert [type(k) for k in found] == [GemmKernel] * 3
+    assert [type(k) for k in found] == [GemmKernel] * 3 + [LoopKernel]
     assert len({v for k in found for v in k.writes}) == 1
     check(graph, random_arrays(graph), scale=64)
-
-
-def test_slices_that_overlap_or_leave_a_gap_are_added() -> None:
-    for first, second in ((0, 3), (0, 5)):
-        b = Builder()
-        x, y = b.input(4, 4), b.input(4, 4)
-        left = b.index_add(x, pattern=(("s", 0, 4, 1), ("s", first, first + 4, 1)), shape=(4, 10))
-        right = b.index_add(y, pattern=(("s", 0, 4, 1), ("s", second, second + 4, 1)), shape=(4, 10))
-        graph = b.graph(b.add(left, right))
-        check(graph, random_arrays(graph))
 
 
 def test_a_product_writes_its_result_in_the_order_that_the_next_one_needs() -> None:

@@ -7,7 +7,6 @@ can be kept instead of the whole.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ class Rewriter:
         self.new: dict[Value, Value] = {}
         self.one_hot: dict[Value, Value] = {}
         self.faults: dict[tuple[Value, int], Fault] = {}
-        self.regions: dict[Value, tuple[int, list[tuple[int, int, Value]]]] = {}
         self.origin: Op | None = None
         self.origins: dict[Op, Op] = {}
 
@@ -192,40 +190,6 @@ def _sum(r: Rewriter, op: Op, x: Value) -> Value | None:
     return total if total.shape == op.output.shape else r.apply("reshape", total, shape=op.output.shape)
 
 
-def _index_add(r: Rewriter, op: Op, g: Value, *arrays: Value) -> Value | None:
-    return _one_hot(r, op, g, *arrays) if arrays else _region(r, op, g)
-
-
-def _region(r: Rewriter, op: Op, g: Value) -> Value | None:
-    """Values placed in a stretch along one axis are remembered: see `_add`."""
-    shape, pattern = op.params["shape"], op.params["pattern"]
-    if len(pattern) != len(shape) or any(e[0] != "s" or e[3] != 1 for e in pattern):
-        return None
-    partial = [d for d, (e, n) in enumerate(zip(pattern, shape, strict=True)) if e[1:3] != (0, n)]
-    if len(partial) != 1:
-        return None
-    result = r.apply("index_add", g, **op.params)
-    (axis,) = partial
-    r.regions[result] = (axis, [(pattern[axis][1], pattern[axis][2], g)])
-    return result
-
-
-def _add(r: Rewriter, op: Op, a: Value, b: Value) -> Value | None:
-    """A sum of values in different stretches of an array (the gradients of its parts) is a concatenation."""
-    left, right = r.regions.get(a), r.regions.get(b)
-    if left is None or right is None or left[0] != right[0] or a.shape != b.shape:
-        return None
-    axis, parts = left[0], sorted([*left[1], *right[1]], key=lambda part: part[0])
-    if any(stop > start for (_, stop, _), (start, _, _) in itertools.pairwise(parts)):
-        return None
-    ends = [0, *(stop for _, stop, _ in parts)]
-    if ends[:-1] == [start for start, _, _ in parts] and ends[-1] == a.shape[axis]:
-        return r.apply("concat", *(g for _, _, g in parts), axis=axis)
-    result = r.apply("add", a, b)
-    r.regions[result] = (axis, parts)
-    return result
-
-
 def _one_hot(r: Rewriter, op: Op, g: Value, *arrays: Value) -> Value | None:
     """One element added in each row, as the gradient of a choice by class does: a comparison, no scatter."""
     shape, pattern = op.params["shape"], op.params["pattern"]
@@ -254,6 +218,5 @@ _REWRITES: dict[str, Callable[..., Value | None]] = {
     "logsumexp": _logsumexp,
     "mean": _mean,
     "sum": _sum,
-    "index_add": _index_add,
-    "add": _add,
+    "index_add": _one_hot,
 }
