@@ -176,3 +176,12 @@ def test_names_that_repeat_are_told_apart_even_if_they_end_in_a_digit() -> None:
     names = [s.name for s in cr.explain(h1, wrt=w1).steps]
     assert len(set(names)) == len(names)
     assert "h1_2" in names
+
+
+def test_the_module_is_the_function() -> None:
+    import inspect
+
+    import chainrule.explain
+
+    assert cr.explain is chainrule.explain
+    assert list(inspect.signature(cr.explain).parameters)[:2] == ["loss", "wrt"]

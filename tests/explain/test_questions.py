@@ -136,7 +136,7 @@ def test_infinity_that_a_mask_absorbed_is_not_blamed_but_its_derivative_is() -> 
     a = leaf(0.0, 1.0)
     safe = cr.where(cr.tensor([False, True]), cr.log(a), Tensor(np.zeros(2)))
     answer = cr.explain(cr.sum(safe), wrt=a).why_not_finite()
-    assert "What reached the loss is finite. The derivative of log" in answer.text
+    assert "What reached the loss is finite. The derivative of `log`" in answer.text
     assert "the gradient 0 and the derivative inf" in str(answer)
 
 

@@ -16,7 +16,7 @@ from ..core.source import is_user_code
 from ..core.tensor import Tensor, new_tensor
 from ..nn.parameter import Parameter
 from .blackboard import Scalars, follow
-from .differences import Check, check_products
+from .check import Check, check_products
 from .formulas import Formula, local_formula, product_formula
 from .layers import Layer, layers_of
 from .names import Name, Places, name_values
@@ -125,7 +125,7 @@ class Explanation:
     def _by_name(self, name: str) -> Value | None:
         if not self.trace.loss.requires_grad:
             return None
-        known = {self.names[v].label: v for v in self.trace.values if v.requires_grad}
+        known = {self.names[v].label: v for v in self.trace.values if v.requires_grad and not v.several}
         if name in known:
             return known[name]
         import difflib

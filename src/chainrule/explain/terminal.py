@@ -129,7 +129,7 @@ def equation(step: Step) -> str:
     """The step's formula with the entry that is followed, where its value has several."""
     entry = step.scalars.entry if step.scalars is not None else ()
     left, _, right = step.formula.text.partition(" = ")
-    at = f"[{', '.join(map(str, entry))}]" if entry and step.node.size > 1 else ""
+    at = f"[{', '.join(map(str, entry))}]" if entry and (step.node.several or step.node.size > 1) else ""
     return f"{left}{at} = {right}"
 
 
@@ -158,7 +158,7 @@ def _forward(e: Explanation) -> Table:
             continue
         entry = step.scalars.entry
         left, _, right = formula.text.partition(" = ")
-        at = f"[{', '.join(map(str, entry))}]" if entry and step.node.size > 1 else ""
+        at = f"[{', '.join(map(str, entry))}]" if entry and (step.node.several or step.node.size > 1) else ""
         table.add_row(f"{left}{at} = {right}", f"= {number(step.value[entry].item()).strip('()')}", _place(step))
     return table
 

@@ -16,7 +16,7 @@ import numpy as np
 from .. import nn
 from ..core.autodiff import grad
 from ..core.tensor import Tensor
-from ..explain.differences import Check as ChainCheck
+from ..explain.check import Check as ChainCheck
 from ..explain.explanation import explain
 from ..explain.formulas import Formula
 from ..nn import functional as F

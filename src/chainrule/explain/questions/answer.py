@@ -41,8 +41,8 @@ def together(found: list[Answer]) -> Answer:
 
 
 def where(e: Explanation, value: Value, *, source: bool = False) -> str:
-    """`tanh in module fc1 at train.py:12`: the operation with its module and line, and the source of it."""
-    text = value.primitive.name if value.primitive else e.names[value].label
+    """`tanh` in module fc1 at train.py:12: the operation with its module and line, and the source of it."""
+    text = f"`{value.primitive.name}`" if value.primitive else e.names[value].label
     path = e.places.path(value)
     text += f" in module {path}" if path else ""
     return f"{text} at {value.location if source else value.location.where}" if value.location else text

@@ -19,15 +19,16 @@ def why_not_finite(e: Explanation) -> Answer:
     question = "Why is the gradient NaN or infinite?"
     forward = [v for v in e.trace.values if _bad(v.array())]
     for value in forward:
+        if any(_bad(i.array()) for i in value.inputs) or not _matters(e, value):
+            continue
         if value.primitive is None:
             reader = next((r for r in e.trace.values if value in r.inputs), None)
             kind = "parameter" if e.is_parameter(value) else "input"
             text = f"The {kind} {e.names[value].label} already holds {_kind(value.array())}."
             read = () if reader is None else (Evidence(f"first read by {where(e, reader)}", reader),)
             return Answer(question, text, (Evidence(_entries(value), value), *read))
-        if not any(_bad(i.array()) for i in value.inputs) and _matters(e, value):
-            text = f"The forward pass made {_kind(value.array())} from finite numbers: {where(e, value, source=True)}."
-            return Answer(question, text, (Evidence(_entries(value), value), *_operands(e, value)))
+        text = f"The forward pass made {_kind(value.array())} from finite operands: {where(e, value, source=True)}."
+        return Answer(question, text, (Evidence(_entries(value), value), *_operands(e, value)))
     for product in e.trace.products:
         if product.array is None or not _bad(product.array) or _bad(product.consumer.gradient):
             continue
@@ -54,11 +55,11 @@ def why_not_finite(e: Explanation) -> Answer:
 
 
 def _matters(e: Explanation, value: Value) -> bool:
-    """Whether what is not finite here reached the loss or a gradient; a mask may have absorbed it."""
+    """Whether what is not finite here reached the loss; a mask may have absorbed it."""
     stack, seen = [value], {value}
     while stack:
         current = stack.pop()
-        if current is e.trace.loss or (current.gradient is not None and _bad(current.gradient)):
+        if current is e.trace.loss:
             return True
         for reader in e.trace.values[current.index :]:
             if current in reader.inputs and reader not in seen and _bad(reader.array()):
@@ -110,7 +111,7 @@ def _operands(e: Explanation, value: Value, at: tuple[int, ...] | None = None) -
         elif where_bad is not None and array.shape == (value.shape if at is None else _shape_like(value, at, array)):
             text = f"{name}{_index(where_bad)} = {array[where_bad]:.6g}"
         else:
-            text = f"{name} of shape {array.shape} lies between {np.nanmin(array):.6g} and {np.nanmax(array):.6g}"
+            text = f"{name} of shape {array.shape} from {np.nanmin(array):.6g} to {np.nanmax(array):.6g}"
         found.append(Evidence(text, operand))
     return tuple(found)
 

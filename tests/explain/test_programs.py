@@ -1,0 +1,88 @@
+"""Explanations of what other parts of the library put into a graph: each is whole, prints, and is right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chainrule as cr
+from chainrule import func
+from chainrule.core.tensor import Tensor
+
+RNG = np.random.default_rng(0)
+X = Tensor(RNG.standard_normal((3, 4)))
+
+
+def weight() -> Tensor:
+    return Tensor(np.random.default_rng(1).standard_normal((4, 4)), requires_grad=True)
+
+
+def assigned(w: Tensor) -> Tensor:
+    u = w * 1.0
+    u[1:3] = u[2:4] * 2
+    return cr.sum(u**2)
+
+
+PROGRAMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "vmap": lambda w: cr.sum(func.vmap(lambda row: cr.sum(cr.tanh(row @ w) ** 2))(X)),
+    "scan": lambda w: cr.sum(
+        cr.scan(lambda h, row: (cr.tanh(h @ w + row), None), cr.zeros((4,), dtype=cr.float64), X)[0]
+    ),
+    "cond": lambda w: cr.cond(cr.sum(w) > 0, lambda: cr.sum(w * w), lambda: cr.sum(w**3)),
+    "assignment": assigned,
+    "sort": lambda w: cr.sum(cr.sort(w, axis=1)[:, 1:] * w[:, :3]),
+    "einsum": lambda w: cr.sum(cr.einsum("ij,jk->ik", X, w) ** 2),
+    "determinant": lambda w: cr.linalg.slogdet(w @ w.mT + 4)[1],
+    "convolution by fft": lambda w: cr.sum(cr.abs(cr.fft.fft(w)) ** 2),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_is_explained_and_right(name: str) -> None:
+    w = weight()
+    loss = PROGRAMS[name](w)
+    e = cr.explain(loss, wrt=w)
+    assert e.gradient.numpy().tobytes() == cr.grad(loss, w).numpy().tobytes()
+    check = e.check()
+    assert check.ok, check
+    assert check.whole < 1e-6
+    assert str(e) and e.text(steps=True) and e.to_latex() and e.why().text
+    assert json.loads(e.to_json())["check"]["ok"]
+    assert str(cr.explain(loss, wrt=w, at=(2, 1)))
+
+
+def test_a_checkpointed_part_is_one_step_and_is_not_compared() -> None:
+    w = weight()
+
+    def block(h: Any) -> Any:
+        return cr.tanh(h @ w)
+
+    loss = cr.sum(func.checkpoint(block, func.checkpoint(block, X)))
+    e = cr.explain(loss, wrt=w)
+    assert e.gradient.numpy().tobytes() == cr.grad(loss, w).numpy().tobytes()
+    check = e.check()
+    assert check.ok and check.skipped >= 2
+    assert "checkpointed" in str(check)
+    assert "∂v" in str(e)
+
+
+def test_nothing_to_add_up_is_explained_too() -> None:
+    w, nothing = weight(), Tensor(np.zeros((0, 4)), requires_grad=True)
+    e = cr.explain(cr.sum(cr.tanh(nothing @ w)), wrt=[nothing, w])
+    assert e.gradient[0].shape == (0, 4)
+    assert not e.gradient[1].numpy().any()
+    assert e.check().ok
+    assert str(e)
+
+
+def test_the_gradient_of_the_loss_itself_can_be_given() -> None:
+    w = weight()
+    y = cr.tanh(X @ w)
+    g = np.linspace(-1, 1, y.size).reshape(y.shape)
+    e = cr.explain(y, wrt=w, gradient=g)
+    assert e.gradient.numpy().tobytes() == cr.grad(y, w, Tensor(g)).numpy().tobytes()
+    assert e.check().ok
