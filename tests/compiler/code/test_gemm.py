@@ -108,6 +108,31 @@ def test_products_of_any_size_and_transposition(name, transpose, m, n, k):
     assert_close(c, a, b)
 
 
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("m", [1, 2, 4])
+def test_few_rows_are_dot_products(name, dtype, m):
+    for n, k in ((3, 64), (77, 131), (200, 70)):
+        gemm, a, b, c = product(m, n, k, transpose=(False, True), dtype=dtype, batch=2)
+        assert run(gemm, name, 2).dots
+        assert_close(c, a, b)
+        gemm, a, b, c = product(m, n, k, transpose=(False, True), dtype=dtype, expression=twice)
+        run(gemm, name, 2)
+        assert_close(np.asarray(c) / 2, a, b)
+
+
+def twice(total):
+    return Call("add", [total, total], total.dtype)
+
+
+def test_long_dot_products_are_cut():
+    for k in (40_000, 40_007):
+        gemm, a, b, c = product(2, 30, k, transpose=(False, True))
+        plan = run(gemm, "native", 2)
+        assert plan.dots and plan.k_blocked
+        assert_close(c, a, b)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 70), st.integers(1, 70), st.integers(1, 70), st.sampled_from(TRANSPOSES), st.sampled_from([0, 1, 5]),

@@ -19,12 +19,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..schedule.kernels import Store
+from .dot import Dot, columns_at_once, emit_dot
 from .elements import Elements, pointers
 from .expression import Affine, Call, Load, Outside, Position, nodes
 from .ir import I1, I64, PTR, VOID, Function, Module, Value, type_of, vector
 from .packing import Packing, emit_packing
 from .target import Target
-from .tile import Micro, choose, emit_micro, row_offsets
+from .tile import Micro, Shape, choose, emit_micro, row_offsets
 
 Axis = tuple[int, int]  # number and length
 
@@ -88,6 +89,7 @@ class Plan:
         self.type = type_of(gemm.product.dtype)
         self._merge()
         self.shape = choose([n for _, n in self.rows], gemm.columns[1], self.type, target)
+        self._dots()
         self._tile_rows()
         self.panels = -(-gemm.columns[1] // self.shape.columns)
         self.last_panel = gemm.columns[1] - (self.panels - 1) * self.shape.columns
@@ -111,6 +113,20 @@ class Plan:
             and accumulator.expression is gemm.product
             and accumulator.index.coefficient(gemm.columns[0]) == 1
         )
+
+    def _dots(self) -> None:
+        """Few rows, and columns of B that are contiguous: dot products."""
+        gemm, lanes = self.gemm, self.shape.lanes
+        (axis, length), rows = self.reduced[-1], self.rows[-1][1]
+        self.dots = (
+            len(self.rows) == 1
+            and columns_at_once(rows, self.target.registers) > 0
+            and length >= max(rows, 2) * lanes
+            and gemm.b.index.coefficient(gemm.columns[0]) != 1
+            and gemm.a.index.coefficient(axis) == gemm.b.index.coefficient(axis) == 1
+        )
+        if self.dots:
+            self.shape = Shape(rows, min(4, -(-gemm.columns[1] // lanes)), lanes)
 
     def _tile_rows(self) -> None:
         """Which axes of rows a tile covers, and how many tiles there are along them."""
@@ -176,12 +192,12 @@ class Plan:
         panel_uses = -(-self.panels // self.column_chunks)
         b_step = gemm.b.index.coefficient(gemm.columns[0])
         b_depth = abs(gemm.b.index.coefficient(self.reduced[-1][0])) * size
-        self.pack_b = b_step != 1 or (row_uses >= 4 and b_depth >= 1024)
+        self.pack_b = not self.dots and (b_step != 1 or (row_uses >= 4 and b_depth >= 1024))
         a_step = abs(gemm.a.index.coefficient(self.tiled[-1][0])) * size
         a_depth = abs(gemm.a.index.coefficient(self.reduced[-1][0])) * size
         crowded = a_step % 4096 == 0 and a_step > 0 and self.shape.rows > 6
         scattered = a_depth >= 2048 and self.k_depth >= 64
-        self.pack_a = panel_uses >= 4 and (crowded or scattered)
+        self.pack_a = not self.dots and panel_uses >= 4 and (crowded or scattered)
         # Rows whose A is packed at once, or stays in the cache while all panels pass by.
         depth = self.k_depth * self.shape.rows * size
         self.super_rows = max(self.target.l2 // 4 // depth, 1)
@@ -449,7 +465,8 @@ class _GemmCode:
             b_at = f.element(self.b_room, (j - self.j[0]) * (plan.k_depth * shape.columns), plan.type)
             b_steps = [n * width for n in inside]
         else:
-            b_at = self._source(gemm.b, [a for a, _ in plan.batch], j * shape.columns)
+            step = gemm.b.index.coefficient(gemm.columns[0])
+            b_at = self._source(gemm.b, [a for a, _ in plan.batch], j * (shape.columns * step))
             b_steps = self._k_steps(gemm.b.index)
         if plan.plain:
             (store,) = gemm.stores
@@ -465,14 +482,23 @@ class _GemmCode:
             out_offsets = tuple(r * shape.columns for r in range(rows))
         rest = columns - (vectors - 1) * lanes
         reduced = _joined(list(zip(lengths, a_steps, b_steps, strict=True)))
-        micro = Micro(
-            plan.type, a_offsets, lanes, vectors, rest, tuple(reduced), out_offsets, plan.plain, not plan.pack_b
-        )
-        if micro not in self._helpers:
-            self._helpers[micro] = name = f"{self.name}_tile{len(self._helpers)}"
-            emit_micro(self.module, name, micro)
+        kernel: Micro | Dot
+        if plan.dots:
+            step = gemm.b.index.coefficient(gemm.columns[0])
+            group = columns_at_once(rows, plan.target.registers)
+            kernel = Dot(plan.type, a_offsets, out_offsets, columns, step, tuple(reduced), lanes, group)
+        else:
+            kernel = Micro(
+                plan.type, a_offsets, lanes, vectors, rest, tuple(reduced), out_offsets, plan.plain, not plan.pack_b
+            )
+        if kernel not in self._helpers:
+            self._helpers[kernel] = name = f"{self.name}_tile{len(self._helpers)}"
+            if isinstance(kernel, Dot):
+                emit_dot(self.module, name, kernel)
+            else:
+                emit_micro(self.module, name, kernel)
         add = f.constant(I1, 0) if first is None else ~first
-        f.call(self._helpers[micro], VOID, a_at, b_at, out, length, add)
+        f.call(self._helpers[kernel], VOID, a_at, b_at, out, length, add)
         if plan.plain:
             return
         if last is None:
