@@ -16,6 +16,7 @@ from playwright.sync_api import Page, expect
 from chainrule.studio.problems import PROBLEMS
 from chainrule.studio.server import HOST, Studio
 from chainrule.studio.session import Session
+from tests.browser.test_page import CONTRAST
 
 
 @pytest.fixture
@@ -150,6 +151,15 @@ def test_an_enormous_learning_rate_is_named_as_the_trouble(start: Any, open_page
     page.click("#studio-run")
     expect(page.locator(".trouble")).to_contain_text("the learning rate is too large", timeout=10_000)
     expect(page.locator("#studio-run")).to_have_text("Train")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("problem", ["neuron", "cnn"])
+def test_the_studio_s_text_has_enough_contrast(problem: str, dark: bool, start: Any, open_page: Any) -> None:
+    page = open_page(start(problem).address, dark=dark)
+    page.click("#studio-step")
+    expect(page.locator(".count")).to_have_text("step 1")
+    assert page.evaluate(CONTRAST) == []
 
 
 def test_a_server_that_stops_is_noticed(start: Any, open_page: Any) -> None:

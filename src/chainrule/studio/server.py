@@ -150,7 +150,13 @@ def serve(session: Callable[[], Session], port: int = 0, ready: Callable[[str], 
         raise ChainruleError(f"port {port} of {HOST} cannot be used: {error.strerror or error}") from error
     studio = Studio(session, listener.getsockname()[1])
     config = uvicorn.Config(
-        studio.app, log_level="warning", access_log=False, ws_max_size=LARGEST_MESSAGE, server_header=False
+        studio.app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws_max_size=LARGEST_MESSAGE,
+        lifespan="off",  # nothing to start or stop; with it, Ctrl-C prints a traceback
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     listener.listen()

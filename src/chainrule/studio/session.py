@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "activation": "tanh", "initialisation": "default", "optimiser": "SGD", "lr": 0.1, "depth": 1, "width": 4,
     "seed": 0,
 }  # fmt: skip
+OWN_DEFAULTS = {"optimiser": "Adam", "lr": 0.01}  # of a network that is not known
 RANGES = {"lr": (1e-5, 30.0), "depth": (1, 4), "width": (1, 32), "seed": (0, 9999)}
 GRID = 40  # cells a side of the decision boundary
 REACH = 1.8  # the boundary is shown for inputs between −REACH and REACH
@@ -49,7 +50,6 @@ class Session:
     def __init__(self, problem: str = "neuron", own: Own | None = None) -> None:
         self.own = own
         self.running = False
-        self.settings = dict(DEFAULTS)
         self._choose(problem)
 
     # What a command may do, by its "do".
@@ -83,7 +83,8 @@ class Session:
     def _choose(self, name: str) -> None:
         self.problem: Problem = chosen(PROBLEMS, name, "a problem")
         self.name = name
-        self.settings = DEFAULTS | {"loss": next(iter(self.problem.losses))} | self.problem.defaults
+        defaults = self.problem.defaults if self.own is None else OWN_DEFAULTS
+        self.settings = DEFAULTS | {"loss": next(iter(self.problem.losses))} | defaults
         self.inputs, self.targets = self.problem.data()
         self.sample = 0
         self.x = self.inputs[:1].copy()
