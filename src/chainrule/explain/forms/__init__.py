@@ -16,7 +16,7 @@ from ..layers import Equation, Group, Symbol
 from ..names import Name
 from ..steps import flat
 from ..trace import Value
-from . import attention, linear, losses, normalisation, pointwise, recurrent
+from . import attention, linear, losses, normalisation, pointwise, pooling, recurrent
 from .call import REARRANGE, Call, Candidate, Form, forms
 
 AGREES = {"float64": 1e-9, "complex128": 1e-9}  # of other data types their rounding allows 1e-4
@@ -76,7 +76,8 @@ def _primitives(group: Group) -> set[str]:
     """A single operation goes by its name; so does a layer that is one operation and rearrangements."""
     names = {v.primitive.name for v in group.values if v.primitive is not None}
     rest = names - REARRANGE
-    return rest if len(rest) == 1 else {"affine", "conv"} & rest if rest <= {"affine", "conv", "add", "pad"} else set()
+    products = {"affine", "conv", "conv_transpose"}
+    return rest if len(rest) == 1 else products & rest if rest <= {*products, "add", "pad"} else set()
 
 
 def _agreement(group: Group, candidate: Candidate, uncancelled: Iterator[Candidate], tolerance: float) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..trace import Value
 from .call import Call, Candidate, as_rows, equation, form, numbers, plain
 
 
@@ -81,35 +82,95 @@ def convolution(call: Call) -> Iterator[Candidate]:
     yield Candidate([first, *equations], call.legend(*rows, call.delta_row()), gradients)
 
 
-def _conv_gradients(
-    delta: np.ndarray, x: np.ndarray, w: np.ndarray, params: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray]:
+def _conv_gradients(delta: np.ndarray, x: np.ndarray, w: Any, params: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Both gradients of a convolution by its definition, one place of the kernel after the other."""
-    groups, padding = params["groups"], params["padding"]
-    widths = [(max(a, 0), max(b, 0)) for a, b in padding]
-    cropped = tuple(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape[2:], padding, strict=True))
-    everything = slice(None), slice(None)
-    inner = x[(*everything, *cropped)]
-    padded = np.pad(inner, [(0, 0), (0, 0), *widths])
+    padded, cropped, inside = _padded(x, params["padding"])
     to_padded: Any = np.zeros_like(padded)
     to_w: Any = np.zeros_like(w)
+    for k, o, c in _places(w, params["groups"]):
+        where = (slice(None), c, *_window(k, params, delta.shape[2:]))
+        d = delta[:, o].reshape(len(delta), -1, np.prod(delta.shape[2:], dtype=int))
+        seen = padded[where].reshape(len(x), -1, d.shape[2])
+        to_w[(o, slice(None), *k)] = np.einsum("nop,ncp->oc", d, seen, optimize=True)
+        back = np.einsum("nop,oc->ncp", d, w[(o, slice(None), *k)], optimize=True)
+        to_padded[where] += back.reshape(padded[where].shape)
+    to_x = np.zeros_like(x)
+    to_x[cropped] = to_padded[inside]
+    return to_x, to_w
+
+
+def _padded(x: np.ndarray, padding: Any) -> tuple[Any, Any, Any]:
+    """x with its border, where in x the part is that was not cropped, and where in the result it stands."""
+    everything = slice(None), slice(None)
+    widths = [(max(a, 0), max(b, 0)) for a, b in padding]
+    cropped = (
+        *everything,
+        *(slice(max(-a, 0), n - max(-b, 0)) for n, (a, b) in zip(x.shape[2:], padding, strict=True)),
+    )
+    inner = x[cropped]
+    inside = (*everything, *(slice(a, a + n) for n, (a, _) in zip(inner.shape[2:], widths, strict=True)))
+    return np.pad(inner, [(0, 0), (0, 0), *widths]), cropped, inside
+
+
+def _places(w: np.ndarray, groups: int) -> Iterator[tuple[tuple[int, ...], slice, slice]]:
+    """Every place of the kernel with the output and input channels of every group."""
     outputs, channels = w.shape[0] // groups, w.shape[1]
     for k in np.ndindex(*w.shape[2:]):
-        window = tuple(
-            slice(i * d, i * d + (n - 1) * s + 1, s)
-            for i, d, s, n in zip(k, params["dilation"], params["stride"], delta.shape[2:], strict=True)
-        )
         for g in range(groups):
-            o, c = slice(g * outputs, (g + 1) * outputs), slice(g * channels, (g + 1) * channels)
-            d = delta[:, o].reshape(len(delta), outputs, -1)
-            seen = padded[(slice(None), c, *window)]
-            to_w[(o, slice(None), *k)] = np.einsum("nop,ncp->oc", d, seen.reshape(len(x), channels, -1), optimize=True)
-            back = np.einsum("nop,oc->ncp", d, w[(o, slice(None), *k)], optimize=True)
-            to_padded[(slice(None), c, *window)] += back.reshape(seen.shape)
-    to_x = np.zeros_like(x)
-    inside = tuple(slice(a, a + n) for n, (a, _) in zip(inner.shape[2:], widths, strict=True))
-    to_x[(*everything, *cropped)] = to_padded[(*everything, *inside)]
-    return to_x, to_w
+            yield k, slice(g * outputs, (g + 1) * outputs), slice(g * channels, (g + 1) * channels)
+
+
+def _window(k: tuple[int, ...], params: dict[str, Any], positions: tuple[int, ...]) -> tuple[slice, ...]:
+    """What one place of the kernel sees of the padded image from all its positions."""
+    return tuple(
+        slice(i * d, i * d + (n - 1) * s + 1, s)
+        for i, d, s, n in zip(k, params["dilation"], params["stride"], positions, strict=True)
+    )
+
+
+@form("conv_transpose")
+def transposed_convolution(call: Call) -> Iterator[Candidate]:
+    """y = x ⋆ᵀ W + b: what a convolution's gradient by its image is."""
+    node = call.node("conv_transpose")
+    assert node is not None
+    x, w = (call.source(v) for v in node.inputs)
+    b = next((v for v in call.group.inputs if v not in (x, w) and v.requires_grad and v.size == node.shape[1]), None)
+    delta, values, kernel = call.delta.reshape(node.shape), numbers(node.inputs[0]), numbers(node.inputs[1])
+    params = {k: v for k, v in node.params.items() if k != "size"}
+    _, to_kernel = _conv_gradients(values, delta, kernel, params)
+    equations = [
+        plain("y[n, c, p + k] gets x[n, o, p] · W[o, c, k] for every p and k",
+              r"y_{n c, p + k} = \sum_{o} x_{n o p} \, W_{o c k}", "each entry of x is spread by the kernel"),
+    ]  # fmt: skip
+    gradients: dict[Value, np.ndarray] = {}
+    if w.requires_grad:
+        equations.append(equation("W[o, c, k]", "Σ x[n, o, p] · δ[n, c, p + k]",
+                                  r"\sum_{n, p} x_{n o p} \, \delta_{n c, p + k}", "", "W_{o c k}"))  # fmt: skip
+        gradients[w] = to_kernel.reshape(w.shape)
+    if b is not None:
+        equations.append(equation("b[c]", "Σ δ[n, c, p]", r"\sum_{n, p} \delta_{n c p}",
+                                  "added up over samples and positions", "b_{c}"))  # fmt: skip
+        gradients[b] = delta.sum(axis=(0, *range(2, delta.ndim))).reshape(b.shape)
+    if x.requires_grad:
+        equations.append(equation("x[n, o, p]", "Σ δ[n, c, p + k] · W[o, c, k]",
+                                  r"\sum_{c, k} \delta_{n c, p + k} \, W_{o c k}",
+                                  "a convolution of δ with the same kernel", "x_{n o p}"))  # fmt: skip
+        gradients[x] = _conv_value(delta, kernel, values.shape, params).reshape(x.shape)
+    rows = [("x", "x", "the input", x), ("W", "W", "the kernel", w)]
+    if b is not None:
+        rows.append(("b", "b", "the bias", b))
+    yield Candidate(equations, call.legend(*rows, call.delta_row()), gradients)
+
+
+def _conv_value(x: np.ndarray, w: Any, shape: tuple[int, ...], params: dict[str, Any]) -> np.ndarray:
+    """A convolution by its definition, one place of the kernel after the other."""
+    padded, _, _ = _padded(x, params["padding"])
+    out: Any = np.zeros(shape)
+    for k, o, c in _places(w, params["groups"]):
+        seen = padded[(slice(None), c, *_window(k, params, shape[2:]))]
+        part = np.einsum("ncp,oc->nop", seen.reshape(*seen.shape[:2], -1), w[(o, slice(None), *k)], optimize=True)
+        out[:, o] += part.reshape(*part.shape[:2], *shape[2:])
+    return out
 
 
 @form("embedding", "Embedding")
