@@ -45,10 +45,19 @@ class Builder:
         return Graph(self.inputs, self.ops, list(outputs), self.constants, updates or {})
 
 
+_FENCE = 256  # bytes
+
+
 def run(graph: Graph, arrays: Sequence[np.ndarray], wanted: Target | None = None) -> list[np.ndarray]:
-    """The outputs of the compiled graph."""
-    outputs = [np.empty(v.shape, v.dtype) for v in graph.outputs]
+    """The outputs of the compiled graph, which must not have written beside them."""
+    memory = [np.full(v.nbytes + 2 * _FENCE, 0xA5, np.uint8) for v in graph.outputs]
+    outputs = [
+        m[_FENCE : _FENCE + v.nbytes].view(v.dtype).reshape(v.shape) for m, v in zip(memory, graph.outputs, strict=True)
+    ]
     build(graph, wanted).bind([np.ascontiguousarray(a).reshape(a.shape) for a in arrays], outputs)()
+    for m, v in zip(memory, graph.outputs, strict=True):
+        beside = np.concatenate([m[:_FENCE], m[_FENCE + v.nbytes :]])
+        assert (beside == 0xA5).all(), f"written beside {v} of\n{graph}"
     return outputs
 
 

@@ -335,3 +335,11 @@ def test_an_index_out_of_range_is_an_error_and_changes_no_state(wanted: Any, bad
     arrays[1][17] = -11
     call()
     assert not np.array_equal(arrays[0], before)
+
+
+def test_nothing_is_written_for_values_without_elements(wanted: Any) -> None:
+    b = Builder()
+    x = b.input(0, 1, 2)
+    total = b.sum(x, axis=(0,), keepdims=False)
+    graph = b.graph(b.where(b.less(x, total), x, total), total, b.concat(b.tanh(x), b.exp(x), axis=0))
+    check(graph, random_arrays(graph), wanted)

@@ -128,7 +128,7 @@ def _copies(grouping: Grouping, group: Group) -> list[Kernel]:
         source = Affine(view.offset, [(d, view.strides[d]) for d, _ in axes])
         place = Affine(start * steps[axis], [(d, steps[d]) for d, _ in axes])
         store = Store(out, place, Load(view.base, source, value.dtype))
-        kernels.append(LoopKernel([op], [view.base], [out], outer=axes, stores=[store]))
+        kernels.append(LoopKernel([op], [view.base], [out], outer=axes, stores=[store] if value.size else []))
     return kernels
 
 
@@ -180,7 +180,7 @@ def _written_out(grouping: Grouping, group: Group, stored: set[Value]) -> LoopKe
     kernel.stores = _stores(group, reader, stored)
     kernel.ops = _in_order(grouping, reader)
     kernel.reads = _buffers([*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores)])
-    kernel.writes = [s.buffer for s in kernel.stores]
+    kernel.writes = [*(v for v in group.values if v in stored), *(out for out, *_ in group.slices)]
     return kernel
 
 
@@ -197,13 +197,13 @@ def _names(grouping: Grouping, group: Group, stored: set[Value]) -> Callable[[Va
 
 
 def _stores(group: Group, reader: Reader, stored: set[Value]) -> list[Store]:
-    """What a kernel writes for every index: values, and parts of values."""
+    """What a kernel writes for every index: values, and parts of values. There is nothing to write without elements."""
     stores = []
     for value in group.values:
-        if value in stored and value not in group.sums:
+        if value in stored and value not in group.sums and value.size:
             index = group.place[value]
             stores.append(Store(value, linear(value.shape, index), reader.at(value, index)))
-    return stores + [Store(out, at, reader.at(part, index)) for out, at, part, index in group.slices]
+    return stores + [Store(out, at, reader.at(part, index)) for out, at, part, index in group.slices if part.size]
 
 
 def _in_order(grouping: Grouping, reader: Reader, *first: Op) -> list[Op]:
