@@ -52,7 +52,6 @@ class Session:
         self.running = False
         self._choose(problem)
 
-    # What a command may do, by its "do".
     def apply(self, command: Any) -> None:
         """Carry out one command: {"do": name, …}.
 

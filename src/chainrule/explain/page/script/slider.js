@@ -73,7 +73,12 @@ export function parameterSlider(name, shape, entry, changed) {
     element: control.element,
     set(value, derivative) {
       control.set(value);
-      replace(gradient, derivative === null || derivative === undefined ? "" : `∂L/∂ ${number(derivative, 3)}`);
+      replace(
+        gradient,
+        derivative === null || derivative === undefined
+          ? ""
+          : `∂L/∂${shape.length ? "w" : name} = ${number(derivative, 3)}`,
+      );
     },
   };
 }
