@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...core.program import expression_at
+from ...nn import functional
 from ..layers import Layer
 from ..sentences import brief, percent
 from ..steps import flat, local_numbers, norm, share
@@ -59,13 +61,15 @@ def _factor_text(e: Explanation, layer: Layer) -> str:
 def paths(e: Explanation) -> Answer:
     """By which ways the gradient came: where consumers meet, each one's share."""
     question = "By which ways did the gradient come?"
-    junctions = []
+    junctions: list[tuple[Value, dict[str, float]]] = []
     for value in reversed(values_on_way(e, e.targets[0])):
         live = [p for p in value.products if p.array is not None and p.consumer.gradient is not None]
         inner = e.names[value].numbered  # an inner value of a layer: no way that the user laid
         if len(live) > 1 and not inner and not value.several and flat(value.gradient).any():
-            junctions.append((value, live))
-    evidence = [Evidence(_junction(e, value, live), value) for value, live in junctions]
+            shares = _shares(e, value, live)
+            if len(shares) > 1:  # otherwise one layer reads it twice
+                junctions.append((value, shares))
+    evidence = [Evidence(_junction(e, value, shares), value) for value, shares in junctions]
     evidence += [x for layer in e.layers for x in _heads(layer)]
     if not evidence:
         return Answer(question, "By one way only: every value on it has one consumer.", ())
@@ -75,13 +79,18 @@ def paths(e: Explanation) -> Answer:
     return Answer(question, text + more, tuple(evidence[: 2 * SHOWN]))
 
 
-def _junction(e: Explanation, value: Value, live: list[Product]) -> str:
-    """`73 % of the norm of ∂L/∂h1 comes through the skip connection, 27 % through norm`."""
-    parts: dict[str, float] = {}
+def _shares(e: Explanation, value: Value, live: list[Product]) -> dict[str, float]:
+    """The share of each way in a value's gradient."""
+    shares: dict[str, float] = {}
     for product in live:
         way = _way_name(e, product, live)
-        parts[way] = parts.get(way, 0.0) + share(product.array, value.gradient)
-    order = sorted(parts.items(), key=lambda item: -abs(item[1]))
+        shares[way] = shares.get(way, 0.0) + share(product.array, value.gradient)
+    return shares
+
+
+def _junction(e: Explanation, value: Value, shares: dict[str, float]) -> str:
+    """`73 % of the norm of ∂L/∂h1 comes through the skip connection, 27 % through norm`."""
+    order = sorted(shares.items(), key=lambda item: -abs(item[1]))
     (first, most), *others = order
     rest = "".join(f", {percent(s)} through {way}" for way, s in others[: SHOWN - 1])
     more = " and others" if len(order) > SHOWN else ""
@@ -96,6 +105,9 @@ def _way_name(e: Explanation, product: Product, live: list[Product]) -> str:
         return "the skip connection"
     if path and path != own:
         return path
+    expression = expression_at(consumer.place)
+    if expression is not None and hasattr(functional, expression.function):
+        return expression.function  # several operations of one function are one way
     return f"{e.names[consumer].label} ({consumer.primitive.name if consumer.primitive else ''})"
 
 
