@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.compiler.code import conv as dense
+from chainrule.compiler.code import conv, conv_weights
+from chainrule.compiler.code.dense import emit_dense, plan_of
 from chainrule.compiler.code.expression import Affine, Call, Load, Outside
 from chainrule.compiler.code.ir import I64, PTR, VOID, Module, type_of
 from chainrule.compiler.code.target import assembly, can_run, load, object_code, target
 from chainrule.compiler.schedule.kernels import Store, View
-from chainrule.primitives.conv import conv, conv_transpose, conv_weight, output_size
+from chainrule.primitives.conv import conv as conv_primitive
+from chainrule.primitives.conv import conv_transpose, conv_weight, output_size
 
 TARGETS = [name for name in ("native", "avx2", "generic") if can_run(target(name))]
 
@@ -33,11 +35,9 @@ class Buffer:
 
 
 def module_of(work, wanted, threads):
-    gradient = isinstance(work, dense.WeightGradient)
-    plan = (dense.WeightGradientPlan if gradient else dense.ConvolutionPlan)(work, wanted, threads)
-    emit = dense.emit_weight_gradient if gradient else dense.emit_convolution
+    plan = plan_of(work, wanted, threads)
     module, buffers = Module(), work.buffers()
-    emit(module, "work", plan, {b: i for i, b in enumerate(buffers)})
+    emit_dense(module, "work", plan, {b: i for i, b in enumerate(buffers)})
     f = module.function("run", [PTR, I64, I64])
     table, thread, count = f.arguments
     places = [f.element(f.load(PTR, table, i), o, type_of(b.array.dtype)) for i, (b, o) in enumerate(buffers)]
@@ -70,7 +70,7 @@ def check(x_shape, w_shape, params, *, dtype="float32", name="native", threads=1
     exact = [b.array.astype(np.float64) for b in (x, w, g)]
     sizes = [np.abs(e) for e in exact]
     wanted = {
-        "f": (conv, (0, 1), params, g.array.shape),
+        "f": (conv_primitive, (0, 1), params, g.array.shape),
         "b": (conv_transpose, (2, 1), {**params, "size": size}, x_shape),
         "w": (conv_weight, (0, 2), {**params, "kernel": kernel}, w_shape),
     }
@@ -88,11 +88,11 @@ def check(x_shape, w_shape, params, *, dtype="float32", name="native", threads=1
             true, scale = np.maximum(true + shift, 0), scale + np.abs(shift)
         made = {"axes": (0, 1, 2, 3), "product": total, "stores": [Store(result, result.index(), expression)]}
         if op == "f":
-            work = dense.forward(x.view(), w.view(), out, **params, **made)
+            work = conv.forward(x.view(), w.view(), out, **params, **made)
         elif op == "b":
-            work = dense.backward(g.view(), w.view(), size, **params, **made)
+            work = conv.backward(g.view(), w.view(), size, **params, **made)
         else:
-            work = dense.weight_gradient(x.view(), g.view(), kernel, **params, **made)
+            work = conv_weights.weight_gradient(x.view(), g.view(), kernel, **params, **made)
         run(work, name, threads)
         bound = 4 * np.finfo(dtype).eps * np.sqrt(true.size and x_shape[0] * np.prod(kernel) * max(out)) * scale
         error = np.abs(result.array.astype(np.float64) - true)
@@ -143,12 +143,13 @@ def test_large_convolutions_are_shared(dtype, threads):
 @pytest.mark.parametrize("case", CASES)
 def test_images_that_are_cut_into_bands(case, name, monkeypatch):
     """What large images need, tried on small ones: a cache that holds a few rows."""
-    known = dense._bands
+    known = conv.bands
 
     def few_rows(layout, rows, images, type, wanted, threads):
         return known(layout, rows, images, type, dataclasses.replace(wanted, l2=1), threads)
 
-    monkeypatch.setattr(dense, "_bands", few_rows)
+    monkeypatch.setattr(conv, "bands", few_rows)
+    monkeypatch.setattr(conv_weights, "bands", few_rows)
     check(*CASES[case], name=name, threads=2)
 
 
@@ -176,5 +177,5 @@ def test_convolutions_assemble_for_another_architecture():
     x, w, y = (Buffer(np.zeros(s, np.float32)) for s in ((2, 8, 8, 8), (8, 8, 3, 3), (2, 8, 8, 8)))
     total = Outside("product", np.dtype(np.float32))
     stores = [Store(y, y.index(), total)]
-    work = dense.forward(x.view(), w.view(), (8, 8), **SAME, axes=(0, 1, 2, 3), product=total, stores=stores)
+    work = conv.forward(x.view(), w.view(), (8, 8), **SAME, axes=(0, 1, 2, 3), product=total, stores=stores)
     assert "fmla" in assembly(module_of(work, target("neon"), 2)[0], target("neon"))

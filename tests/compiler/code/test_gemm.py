@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from chainrule.compiler.code.elements import can_fuse
 from chainrule.compiler.code.expression import Affine, Call, Const, Load, Outside, Position
-from chainrule.compiler.code.gemm import Gemm, Operand, Plan, emit_gemm
+from chainrule.compiler.code.gemm import Gemm, Operand, Plan
+from chainrule.compiler.code.gemm_loops import emit_gemm
 from chainrule.compiler.code.ir import I64, PTR, VOID, Module, type_of
 from chainrule.compiler.code.target import assembly, can_run, load, object_code, target
 from chainrule.compiler.schedule.kernels import Store

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .conv import (
-    Convolution,
-    ConvolutionPlan,
-    WeightGradient,
-    WeightGradientPlan,
-    emit_convolution,
-    emit_weight_gradient,
-)
-from .gemm import Gemm, Plan, emit_gemm
+from .conv import Convolution, ConvolutionPlan
+from .conv_loops import emit_convolution
+from .conv_weights import WeightGradient, WeightGradientPlan, emit_weight_gradient
+from .gemm import Gemm, Plan
+from .gemm_loops import emit_gemm
 from .ir import Function, Module
 from .target import Target
 

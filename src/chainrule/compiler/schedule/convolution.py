@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..code.conv import Convolution, WeightGradient, backward, forward, weight_gradient
+from ..code.conv import Convolution, backward, forward
+from ..code.conv_weights import WeightGradient, weight_gradient
 from ..code.expression import Outside
 from ..graph import Op
 from .access import Index
