@@ -16,7 +16,7 @@ finite is one of the strings "NaN", "Infinity", "-Infinity".
     names       [{"text", "latex", "mathml"}]: names of values as they stand in formulas
     templates   [{"text", "latex", "mathml"}]: formulas with gaps. The character U+E000 + k stands for the
                 k-th argument. Texts, LaTeX and MathML of a template have the same gaps. `mathml` is a
-                fragment (no <math> element); names and templates are escaped already
+                fragment (no <math> element) with `<`, `>` and `&` escaped; `text` and `latex` are not
     nodes       every value of the graph, in order of creation: a node comes after its inputs
     edges       every product of the chain rule: what one consumer hands back to one of its operands
     steps       the derivatives on the way from the loss to `wrt`, in backward order
@@ -28,7 +28,7 @@ finite is one of the strings "NaN", "Infinity", "-Infinity".
 
 Entries of complex numbers in "scalars" are texts ("0.5-1j").
 A *formula* (FORMULA below) is a list [template, name, name, …]: fill the gaps of templates[first] with
-names[rest]. Lists of equal length that grow with the graph hold plain values only.
+names[rest].
 
     node        {"kind":      "operation" | "parameter" | "input" | "constant"
                  "primitive": name of the operation; null for the other kinds
@@ -61,7 +61,8 @@ names[rest]. Lists of equal length that grow with the graph hold plain values on
                  "legend":    [{"symbol": FORMULA, "meaning": text, "shape", "node": index or null}]
                  "agreement": largest difference of closed form and gradient, relative to the gradient; null
                               where the layer has no closed form and is explained by its steps
-                 "upstream":  norm of the gradient that came in;  "result": norm of the gradient handed on, or null
+                 "upstream":  norm of the gradient that came in
+                 "result":    norm of the largest gradient handed on towards `wrt`; null where none was
                  "steps":     indices of the steps it consists of
                  "sentence":  text}
     answer      {"question", "text", "evidence": [{"text", "node": index or null}]}
