@@ -7,6 +7,7 @@ parameter by parameter and the losses of 50 steps must stay together.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,9 @@ from benchmarks.same_source import in_pytorch
 from chainrule import optim
 from chainrule.data import DataLoader, FashionMNIST
 from chainrule.nn import functional as F
-from chainrule.recipes import cnn, detector, diffusion
+from chainrule.recipes import cnn, detector, diffusion, gpt, rnn
 from chainrule.recipes.scenes import Scenes
+from tests.recipes.vowels import write_vowels
 
 pytestmark = pytest.mark.peers
 STEPS = 50
@@ -143,3 +145,43 @@ def test_diffusion(monkeypatch: pytest.MonkeyPatch, dtype: str, slower: int, rto
     compare(
         diffusion.UNet(16), space["UNet"](16), diffusion.objective, space["objective"], batches, optimisers, dtype, rtol
     )
+
+
+@CASES
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_rnn(cell: str, dtype: str, slower: int, rtol: float, tmp_path: Path) -> None:
+    settings = rnn.Settings(cell=cell, dropout=0.0, noise=0.0, layers=2, data=str(write_vowels(tmp_path, each=10)))
+    recordings, _ = rnn.load(settings)
+    cr.manual_seed(0)
+    mine = rnn.make(settings, recordings)
+    loader = DataLoader(recordings, 16, shuffle=True, collate_fn=rnn.collate)
+    batches = [(frames, lengths, speakers) for (frames, lengths), speakers in loader]
+    space = in_pytorch(
+        rnn.Listener, Settings=rnn.Settings, pack_padded_sequence=torch.nn.utils.rnn.pack_padded_sequence
+    )
+    theirs = space["Listener"](settings, mine.mean.numpy(), mine.deviation.numpy(), recordings.classes)
+
+    def loss(functions: Any) -> Any:
+        return lambda model, batch: functions.cross_entropy(model((batch[0], batch[1])), batch[2])
+
+    compare(mine, theirs, loss(F), loss(torch.nn.functional), batches, adamw(1e-2 / slower, 1.0), dtype, rtol)
+
+
+@CASES
+def test_gpt(dtype: str, slower: int, rtol: float) -> None:
+    settings = gpt.Settings.make({"fast": True, "width": 64, "heads": 4, "context": 64})
+    characters, windows, _, _ = gpt.load(settings)
+    cr.manual_seed(0)
+    loader = DataLoader(windows, 12, shuffle=True, drop_last=True)
+    batches = [batch for batch, _ in zip(loader, range(STEPS), strict=False)]
+    space = in_pytorch(gpt.Block, gpt.GPT, gpt.next_character_loss, Settings=gpt.Settings, arange=torch.arange)
+
+    def loss(of: Any) -> Any:
+        return lambda model, batch: of(model(batch[0]), batch[1])
+
+    mine, theirs = gpt.GPT(len(characters), settings), space["GPT"](len(characters), settings)
+    rate = 2e-3 / slower
+    compare(
+        mine, theirs, loss(gpt.next_character_loss), loss(space["next_character_loss"]), batches, adamw(rate, 1.0),
+        dtype, rtol,
+    )  # fmt: skip

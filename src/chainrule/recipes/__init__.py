@@ -54,6 +54,8 @@ from ..core.errors import ChainruleError
 RECIPES = {
     "fashion-mnist": "an MLP on 28×28 images of clothing, 10 classes",
     "cnn": "a residual convolutional network on the same images",
+    "rnn": "an LSTM or GRU that tells nine speakers apart by a vowel",
+    "gpt": "a transformer that learns to write like a book",
     "diffusion": "a U-Net that draws clothing of the class asked for",
     "detector": "finds garments on photographs, or tree crowns on aerial ones",
     "llm": "LoRA fine-tuning of a pretrained language model on a text",

@@ -6,10 +6,7 @@ The model is SmolLM2-135M-Instruct unless another of the Llama type is named. Af
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +14,6 @@ import numpy as np
 from .. import optim
 from ..core.tensor import Tensor
 from ..data import DataError, DataLoader, TensorDataset
-from ..data.sources import data_folder
 from ..nn import functional as F
 from ..pretrained import Adapters, Llama, Sampling, generate, load_llm, stream
 from ..random import manual_seed
@@ -25,8 +21,8 @@ from ..train import Job, evaluate
 from .report import save_plot
 from .settings import Settings as BaseSettings
 from .settings import setting
+from .text import read_text
 
-_LARGEST_TEXT = 2**30
 _VALIDATED = 16  # windows
 
 
@@ -37,7 +33,7 @@ class Settings(BaseSettings):
     FAST: ClassVar = {"steps": 2, "length": 16, "batch_size": 2}
 
     model: str | None = setting(None, "GGUF file or folder of a checkpoint, instead of SmolLM2-135M-Instruct.")
-    text: str | None = setting(None, "Text file (UTF-8, may be gzip) to train on, instead of Moby Dick.")
+    text: str = setting("moby-dick", "moby-dick, shakespeare, or the path of a text file to train on.")
     steps: int = setting(100, "Updates.", minimum=1)
     batch_size: int = setting(4, "Windows of text an update.", minimum=1)
     length: int = setting(128, "Tokens a window.", minimum=2)
@@ -47,30 +43,6 @@ class Settings(BaseSettings):
     targets: str = setting("q_proj,v_proj", "Names of the layers that get additions.")
     checkpointed: bool = setting(False, "Compute layers twice instead of keeping their values: less memory.")
     prompt: str = setting("Call me Ishmael.", "Text to continue before and after.")
-
-
-def read_text(path: str | None, folder: str | None) -> tuple[str, Path]:
-    """The text to train on and the file it comes from.
-
-    Raises:
-        DataError: there is none, or it is no text.
-    """
-    root = Path(folder).expanduser() if folder else data_folder()
-    if path is None and root is None:
-        raise DataError("no text to train on: name one with --text, or a folder with text/moby-dick.txt.gz with --data")
-    file = Path(path).expanduser() if path else root / "text" / "moby-dick.txt.gz"  # type: ignore[operator]
-    try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            content = stream.read(_LARGEST_TEXT + 1)
-        if len(content) > _LARGEST_TEXT:
-            raise DataError(f"{file}: more than {_LARGEST_TEXT:,} bytes of text")
-        return content.decode(), file
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: not a text in UTF-8 ({error.reason} at byte {error.start:,})") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{file}: the gzip data is damaged or truncated ({error})") from error
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror or error})") from error
 
 
 def windows(tokens: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +105,7 @@ def train(job: Job) -> dict[str, Any]:
     saved = job.run.folder / "lora.safetensors"
     adapters.save(saved)
     job.say(f"\n{sample()}\n\nvalidation loss {before:.4f} before, {after:.4f} after {done.steps} steps")
-    save_plot(job.run, f"LoRA on {source.name}: validation loss {before:.3f} → {after:.3f}", job.reporter)
+    save_plot(job.run, f"LoRA on {settings.text}: validation loss {before:.3f} → {after:.3f}", job.reporter)
     job.say(f"saved {saved}; `chainrule llm --raw --adapter {saved} PROMPT` writes with it")
     return {
         "recipe": job.run.recipe,
