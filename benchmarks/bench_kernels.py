@@ -1,15 +1,18 @@
 """Matrix products and convolutions in generated code beside NumPy's BLAS and PyTorch, and as a share of the peak.
 
-Run with `python -m benchmarks.bench_kernels --json results.json`. A BLAS that was told to use another processor's
-kernels (OPENBLAS_CORETYPE) is no comparison: unset such variables.
+Run with `OPENBLAS_NUM_THREADS=1 python -m benchmarks.bench_kernels`. One thread each, timed by the processor time
+that it used, which programs beside it disturb little; `--threads 2` times several by the clock. A BLAS that was
+told to use another processor's kernels (OPENBLAS_CORETYPE) is no comparison: unset such variables.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,7 @@ from chainrule.compiler.graph import Graph, Op, Value
 from chainrule.compiler.runtime import build
 from chainrule.core.primitive import table
 
-from .harness import Comparison, compare, machine, markdown, save
+from .harness import machine
 from .peak import measure
 
 Call = Callable[[], object]
@@ -59,90 +62,90 @@ def numbers(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
-def products(rounds: int, threads: int) -> list[tuple[Comparison, int]]:
-    """Each product with its floating-point operations."""
+class Turns:
+    """The rates of candidates that take turns, in operations a second."""
+
+    def __init__(self, rounds: int, threads: int) -> None:
+        self.rounds, self.threads = rounds, threads
+        self.now = time.thread_time if threads == 1 else time.perf_counter
+
+    def rates(self, candidates: dict[str, Call], flops: int) -> dict[str, float]:
+        """The median over the rounds; a turn repeats short calls."""
+        calls = max(1, round(3e7 * self.threads / flops))
+        times: dict[str, list[float]] = {name: [] for name in candidates}
+        for turn in range(self.rounds + 1):
+            for name in candidates if turn % 2 else reversed(candidates):
+                started = self.now()
+                for _ in range(calls):
+                    candidates[name]()
+                times[name].append((self.now() - started) / calls)
+        return {name: flops / statistics.median(found[1:]) for name, found in times.items()}
+
+
+def products(turns: Turns) -> Iterator[tuple[str, dict[str, float]]]:
+    """Each product with the candidates' rates."""
     import torch
 
-    results = []
     for m, n, k, transpose_a, transpose_b, batch in PRODUCTS:
         lead = (batch,) if batch else ()
         a = numbers(*lead, *((k, m) if transpose_a else (m, k)))
         b = numbers(*lead, *((n, k) if transpose_b else (k, n)))
         x, y = (t.swapaxes(-1, -2) if turned else t for t, turned in ((a, transpose_a), (b, transpose_b)))
-        of_torch = [torch.from_numpy(t) for t in (a, b)]
-        u, v = (t.mT if turned else t for t, turned in zip(of_torch, (transpose_a, transpose_b), strict=True))
+        u, v = (torch.from_numpy(t) for t in (x, y))
         candidates: dict[str, Call] = {
-            "chainrule": compiled("matmul", [a, b], threads, transpose_a=transpose_a, transpose_b=transpose_b),
+            "chainrule": compiled("matmul", [a, b], turns.threads, transpose_a=transpose_a, transpose_b=transpose_b),
             "torch": lambda u=u, v=v: torch.matmul(u, v),  # type: ignore[misc]
             "numpy": lambda x=x, y=y: np.matmul(x, y),  # type: ignore[misc]
         }
         letters = ("T" if transpose_a else "N") + ("T" if transpose_b else "N")
-        task = f"{batch} x " * bool(batch) + f"{m} x {n} x {k} {letters}"
-        results.append((compare(task, candidates, rounds=rounds, warm_up=0.2), 2 * max(batch, 1) * m * n * k))
-    return results
+        task = f"{batch} × " * bool(batch) + f"{m} × {n} × {k} {letters}"
+        yield task, turns.rates(candidates, 2 * max(batch, 1) * m * n * k)
 
 
-def convolutions(rounds: int, threads: int) -> list[tuple[Comparison, int]]:
-    """Each convolution, the gradient of its images and that of its weights, with their operations."""
+def convolutions(turns: Turns) -> Iterator[tuple[str, dict[str, float]]]:
+    """Each convolution, the gradient of its images and that of its weights."""
     import torch
 
-    results = []
+    gradient = torch.nn.grad
     for image, weight, stride, padding in CONVOLUTIONS:
         x, w = numbers(*image), numbers(*weight)
         params = {"stride": (stride,) * 2, "padding": ((padding,) * 2,) * 2, "dilation": (1, 1), "groups": 1}
-        of_torch = [torch.from_numpy(t) for t in (x, w)]
-        y = torch.conv2d(*of_torch, None, stride, padding)
+        u, v = torch.from_numpy(x), torch.from_numpy(w)
+        y = torch.conv2d(u, v, None, stride, padding)
         g = numbers(*y.shape)
-        gradient = torch.nn.grad
-        cotangent = torch.from_numpy(g)
-        pairs = {
-            "": (("conv", [x, w], {}), lambda: torch.conv2d(*of_torch, None, stride, padding)),  # noqa: B023
-            ", images": (
-                ("conv_transpose", [g, w], {"size": image[2:]}),
-                lambda: gradient.conv2d_input(image, of_torch[1], cotangent, stride, padding),  # noqa: B023
-            ),
-            ", weights": (
-                ("conv_weight", [x, g], {"kernel": weight[2:]}),
-                lambda: gradient.conv2d_weight(of_torch[0], weight, cotangent, stride, padding),  # noqa: B023
-            ),
+        h = torch.from_numpy(g)
+        of_images = partial(gradient.conv2d_input, image, v, h, stride, padding)
+        of_weights = partial(gradient.conv2d_weight, u, weight, h, stride, padding)
+        peers: dict[str, tuple[str, list[np.ndarray], dict[str, Any], Call]] = {
+            "": ("conv", [x, w], {}, partial(torch.conv2d, u, v, None, stride, padding)),
+            ", images": ("conv_transpose", [g, w], {"size": image[2:]}, of_images),
+            ", weights": ("conv_weight", [x, g], {"kernel": weight[2:]}, of_weights),
         }
         flops = 2 * image[0] * int(np.prod(weight)) * int(np.prod(y.shape[2:]))
-        for what, ((name, arrays, more), peer) in pairs.items():
-            candidates = {"chainrule": compiled(name, arrays, threads, **params, **more), "torch": peer}
-            task = f"{'x'.join(map(str, image))} * {'x'.join(map(str, weight))}, stride {stride}{what}"
-            results.append((compare(task, candidates, rounds=rounds, warm_up=0.2), flops))
-    return results
-
-
-def rates(results: Sequence[tuple[Comparison, int]], peak: float) -> str:
-    """What the times mean: operations a second, and the share of the peak."""
-    lines = [
-        "| task | " + " | ".join(("GF/s", "share of the peak", "GF/s of torch")) + " |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for c, flops in results:
-        mine, theirs = (flops / c.seconds[name] for name in ("chainrule", "torch"))
-        lines.append(f"| {c.task} | {mine / 1e9:.0f} | {mine / peak:.0%} | {theirs / 1e9:.0f} |")
-    return "\n".join(lines) + "\n"
+        for what, (name, arrays, more, peer) in peers.items():
+            mine = compiled(name, arrays, turns.threads, **params, **more)
+            task = f"{'×'.join(map(str, image))} ⋆ {'×'.join(map(str, weight))}, stride {stride}{what}"
+            yield task, turns.rates({"chainrule": mine, "torch": peer}, flops)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40, help="turns of each candidate")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of either side")
-    parser.add_argument("--json", type=Path, help="file to write the results to")
+    parser.add_argument("--rounds", type=int, default=11, help="turns of each candidate")
+    parser.add_argument("--threads", type=int, default=1, help="threads of either side")
     arguments = parser.parse_args()
     import torch
 
     torch.set_num_threads(arguments.threads)
-    results = products(arguments.rounds, arguments.threads) + convolutions(arguments.rounds, arguments.threads)
     peak = measure(arguments.threads)
-    facts = machine("chainrule", "numpy", "torch") | {"peak": f"{peak / 1e9:.0f} GF/s on {arguments.threads} threads"}
-    comparisons = [c for c, _ in results]
-    print(markdown(comparisons, facts))
-    print(rates(results, peak))
-    if arguments.json:
-        save(arguments.json, comparisons, facts)
+    facts = machine("chainrule", "numpy", "torch")
+    print(
+        ", ".join(f"{k} {v}" for k, v in facts.items()) + f", peak {peak / 1e9:.0f} GF/s, {arguments.threads} threads\n"
+    )
+    print("| GF/s | chainrule | torch | numpy | of the peak |\n| --- | ---: | ---: | ---: | ---: |")
+    turns = Turns(arguments.rounds, arguments.threads)
+    for task, rates in itertools.chain(products(turns), convolutions(turns)):
+        cells = [f"{rates[name] / 1e9:.0f}" if name in rates else "" for name in ("chainrule", "torch", "numpy")]
+        print(f"| {task} | {' | '.join(cells)} | {rates['chainrule'] / peak:.0%} |", flush=True)
 
 
 if __name__ == "__main__":
