@@ -18,7 +18,6 @@ from ..nn import functional as F
 from ..pretrained import Adapters, Llama, Sampling, generate, load_llm, stream
 from ..random import manual_seed
 from ..train import Job, evaluate
-from .report import save_plot
 from .settings import Settings as BaseSettings
 from .settings import setting
 from .text import read_text
@@ -99,13 +98,12 @@ def train(job: Job) -> dict[str, Any]:
     job.say(f"validation loss before training {before:.4f}\n\n{sample()}\n")
     done = job.fit(
         adapters, loader, optimizer, objective=objective, steps=settings.steps, scheduler=schedule, clip_norm=1.0,
-        validation=held_out, validate_every=max(1, settings.steps // 4), unit="windows",
+        validation=held_out, validate_every=max(1, settings.steps // 4), unit="windows", probes=0,
     )  # fmt: skip
     after = done.validation["loss"]
     saved = job.run.folder / "lora.safetensors"
     adapters.save(saved)
     job.say(f"\n{sample()}\n\nvalidation loss {before:.4f} before, {after:.4f} after {done.steps} steps")
-    save_plot(job.run, f"LoRA on {settings.text}: validation loss {before:.3f} → {after:.3f}", job.reporter)
     job.say(f"saved {saved}; `chainrule llm --raw --adapter {saved} PROMPT` writes with it")
     return {
         "recipe": job.run.recipe,
