@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import chainrule as cr
-from chainrule import func
+from chainrule import func, nn
 from chainrule.core.tensor import Tensor
+from chainrule.nn import functional as F
 
 RNG = np.random.default_rng(0)
 X = Tensor(RNG.standard_normal((3, 4)))
@@ -86,3 +87,17 @@ def test_the_gradient_of_the_loss_itself_can_be_given() -> None:
     e = cr.explain(y, wrt=w, gradient=g)
     assert e.gradient.numpy().tobytes() == cr.grad(y, w, Tensor(g)).numpy().tobytes()
     assert e.check().ok
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_graph_full_of_numbers_that_are_not_finite_prints_and_is_written_without_warnings(bad: float) -> None:
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.ReLU(), nn.Linear(6, 3))
+    inputs = Tensor(np.full((5, 4), bad, np.float32))
+    loss = F.cross_entropy(model(inputs), cr.zeros((5,), dtype=cr.int64))
+    e = cr.explain(loss, wrt=model[0].weight)
+    assert str(e) and e.text(steps=True) and json.loads(e.to_json())["nodes"]
+    assert "already holds" in e.why().text
+    assert e.why_size().text and e.why_zero().text and e.paths().text
+    assert e.check().skipped
+    assert str(cr.explain(loss, wrt=model[0].weight, at=(0, 0)))

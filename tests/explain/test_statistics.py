@@ -35,6 +35,12 @@ def test_statistics_are_numpys_of_the_finite_entries(array: np.ndarray) -> None:
         assert len(base64.b64decode(found["heat"]["data"])) == found["heat"]["rows"] * found["heat"]["columns"]
 
 
+def test_opposite_infinities_are_counted_without_a_warning() -> None:
+    found = statistics(np.array([np.inf, -np.inf], np.float32), 4)
+    assert found is not None
+    assert (found["inf"], found["mean"], found["norm"]) == (2, "NaN", "NaN")
+
+
 def test_complex_numbers_count_by_magnitude_and_several_outputs_have_none() -> None:
     found = statistics(np.array([3 + 4j, 0]), 0)
     assert found is not None

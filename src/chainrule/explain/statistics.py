@@ -37,7 +37,8 @@ def statistics(array: Any, heat: int) -> dict[str, Any] | None:
     if array is None or isinstance(array, list | tuple):
         return None
     entries = magnitude(array).ravel()
-    finite = entries if _all_finite(entries) else entries[np.isfinite(entries)]
+    good = np.isfinite(entries)
+    finite = entries if good.all() else entries[good]
     nan = int(np.isnan(entries).sum()) if finite.size < entries.size else 0
     told: dict[str, Any] = {"size": entries.size}
     if finite.size:
@@ -63,10 +64,6 @@ def statistics(array: Any, heat: int) -> dict[str, Any] | None:
         "values": [number(float(v)) for v in entries] if entries.size <= VALUES else None,
         "heat": heat_map(magnitude(array), heat) if heat and entries.size > 1 else None,
     }
-
-
-def _all_finite(entries: np.ndarray) -> bool:
-    return bool(np.isfinite(entries.sum())) or bool(np.isfinite(entries).all())
 
 
 def magnitude(array: np.ndarray) -> np.ndarray:

@@ -111,7 +111,9 @@ def _operands(e: Explanation, value: Value, at: tuple[int, ...] | None = None) -
         elif where_bad is not None and array.shape == (value.shape if at is None else _shape_like(value, at, array)):
             text = f"{name}{_index(where_bad)} = {array[where_bad]:.6g}"
         else:
-            text = f"{name} of shape {array.shape} from {np.nanmin(array):.6g} to {np.nanmax(array):.6g}"
+            finite = array[np.isfinite(array)]
+            between = f"from {finite.min():.6g} to {finite.max():.6g}" if finite.size else "without a finite entry"
+            text = f"{name} of shape {array.shape} {between}"
         found.append(Evidence(text, operand))
     return tuple(found)
 
