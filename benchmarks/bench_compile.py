@@ -1,7 +1,7 @@
 """Compiled training steps beside PyTorch (eager, `torch.compile`) and JAX (`jit`, donated state).
 
 Run with `python -m benchmarks.bench_compile`; `--tasks`, `--candidates` and `--rounds` choose less, `--json FILE` keeps
-the numbers.
+the numbers. On a busy machine `--threads 1 --clock cpu` compares what each takes of one core.
 """
 
 from __future__ import annotations
@@ -81,18 +81,20 @@ def workers(task: str, candidates: tuple[str, ...], cache: str, threads: int) ->
             worker.close()
 
 
-def measure(task: str, candidates: tuple[str, ...], rounds: int, block: float, threads: int) -> dict[str, Any]:
+def measure(
+    task: str, candidates: tuple[str, ...], rounds: int, block: float, threads: int, clock: str
+) -> dict[str, Any]:
     """Times of all candidates, taken in turns of at least `block` seconds, and what they say of themselves."""
     with tempfile.TemporaryDirectory() as cache, workers(task, candidates, cache, threads) as running:
         calls = {}
         for name, worker in running.items():
-            worker.ask("2")
-            calls[name] = max(1, round(block / worker.ask("3")))
+            worker.ask("wall 2")
+            calls[name] = max(1, round(block / worker.ask("wall 3")))
         times: dict[str, list[float]] = {name: [] for name in running}
         names = list(running)
         for turn in range(rounds):
             for name in names if turn % 2 else reversed(names):
-                times[name].append(running[name].ask(str(calls[name])))
+                times[name].append(running[name].ask(f"{clock} {calls[name]}"))
         facts = {name: worker.ask("facts") for name, worker in running.items()}
         if "chainrule" in running:
             again = Worker(task, "chainrule", cache, threads)
@@ -175,16 +177,24 @@ def main() -> None:
         default=os.cpu_count() or 1,
         help="cores that each candidate may use (it is bound to them)",
     )
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu leaves out what other programs take of one core"
+    )
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
     rate = peak.measure(options.threads)
     facts = machine("numpy", *(p for p in ("torch", "jax") if any(c.startswith(p) for c in options.candidates)))
-    facts["threads"] = str(options.threads)
+    facts["threads"] = f"{options.threads} ({options.clock} time)"
     facts["float32 peak"] = f"{rate / 1e9:.0f} GF/s"
     rows = []
     for task in options.tasks:
         started = time.perf_counter()
-        rows.append(row(measure(task, tuple(options.candidates), options.rounds, options.block, options.threads), rate))
+        rows.append(
+            row(
+                measure(task, tuple(options.candidates), options.rounds, options.block, options.threads, options.clock),
+                rate,
+            )
+        )
         print(f"{task}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
         if options.json:
             options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """One candidate of `bench_compile` in a process of its own: it builds a step, then runs it when told to.
 
-Commands come line by line on standard input, answers as JSON on standard output: a number of calls
-is answered with the seconds of one, `facts` with what else is known.
+Commands come line by line on standard input, answers as JSON on standard output: a clock (wall or cpu) and
+a number of calls are answered with the seconds of one call, `facts` with what else is known.
 """
 
 from __future__ import annotations
@@ -90,11 +90,12 @@ def main() -> None:
                 facts |= _report(step)
             print(json.dumps(facts), flush=True)
             continue
-        calls = int(line)
-        started = time.perf_counter()
-        for _ in range(calls):
+        clock, calls = line.split()
+        now = time.process_time if clock == "cpu" else time.perf_counter
+        started = now()
+        for _ in range(int(calls)):
             wait(step(*batch))
-        print(json.dumps((time.perf_counter() - started) / calls), flush=True)
+        print(json.dumps((now() - started) / int(calls)), flush=True)
 
 
 def _report(step: Any) -> dict[str, Any]:

@@ -187,6 +187,18 @@ def test_a_decorated_method_belongs_to_its_object():
     assert Scaler(3.0)(cr.tensor([1.0])).tolist() == [3.0]
 
 
+def test_a_module_and_a_parameter_as_argument():
+    model = nn.Linear(3, 2)
+    compiled = cr.compile(model)
+    x = cr.ones((4, 3))
+    np.testing.assert_allclose(compiled(x).numpy(), model(x).numpy(), rtol=1e-6)
+    assert [p is q for p, q in zip(compiled.parameters(), model.parameters(), strict=True)] == [True, True]
+    scale = cr.compile(lambda m, w, x: m(x) @ w)
+    np.testing.assert_allclose(scale(model, model.weight, x).numpy(), (model(x) @ model.weight).numpy(), rtol=1e-6)
+    model.weight.assign(model.weight * 2)
+    np.testing.assert_allclose(scale(model, model.weight, x).numpy(), (model(x) @ model.weight).numpy(), rtol=1e-6)
+
+
 def test_gradients_of_any_order():
     @cr.compile
     def function(x):

@@ -129,6 +129,42 @@ def test_a_schedule_stepped_inside():
     assert schedule.last_epoch == 0
 
 
+def test_an_argument_changed_in_place():
+    def function(x):
+        x[0] = 5.0
+        return x.sum()
+
+    fails(function, X, match="changes its argument 0 in place.*copy", line="x[0] = 5.0")
+    assert X.tolist() == [1.0, 2.0]
+
+    @cr.compile
+    def with_copy(x):
+        x = cr.asarray(x, copy=True)
+        x[0] = 5.0
+        return x
+
+    assert with_copy(X).tolist() == [5.0, 2.0] and X.tolist() == [1.0, 2.0]
+
+
+def test_a_module_that_counts_its_calls():
+    class Counts(nn.Module):
+        def __init__(self):
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.calls
+
+    with pytest.raises(cr.TransformError, match="changes calls of Counts from 0 to 1.*nn.Buffer"):
+        cr.compile(Counts())(X)
+
+
+def test_arrays_of_other_types():
+    with pytest.raises(cr.DTypeError):
+        cr.compile(lambda x: x)(np.array([object()]))
+    assert cr.compile(lambda x: x * 2)(np.array([1.0, 2.0], ">f4")).tolist() == [2.0, 4.0]
+
+
 def test_shape_errors_are_those_of_eager_mode():
     with pytest.raises(cr.ShapeError, match="inner lengths"):
         cr.compile(lambda x: x @ cr.ones((3, 3)))(cr.ones((2, 2)))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.dtypes import as_dtype
 from ..core.errors import TransformError, located
 from ..core.node import ShapeDtype, leaf
 from ..core.tensor import Tensor, Variable, new_tensor
@@ -158,10 +159,11 @@ def _run(
 ) -> tuple[list[Value], list[tuple[Value, Any]]]:
     """Run the function in the trace; the values of its arguments, and those it computes with who wants them."""
     inside = [_argument(trace, number, outer) for number, outer in enumerate(given)]
+    given_values = [t._value for t in inside]
     args, kwargs = arguments.rebuild((args, kwargs), iter(inside))
     for argument in arguments.objects((args, kwargs)):
         if isinstance(argument, Module):
-            trace.entered.add(argument)
+            trace.enter(argument)
     with intercepted(trace):
         returned = function(*args, **kwargs)
         tensors = arguments.results(returned, name)
@@ -174,11 +176,14 @@ def _run(
         for cell in trace.cells:
             _state(trace, cell, captured.states, wanted)
             _gradient(trace, cell, captured.gradients, wanted)
-        for number, tensor in enumerate(inside):
+        for number, (tensor, value) in enumerate(zip(inside, given_values, strict=True)):
+            if tensor._value is not value:
+                raise TransformError(_changed_argument(number, tensor, name))
             if tensor.grad is not None:
                 _require_leaf(given[number], name)
                 captured.argument_gradients.append(ArgumentGradient(number))
                 wanted.append((trace.value_of(tensor.grad), captured.argument_gradients[-1]))
+        trace.require_same_numbers(name)
     return [t._value.value for t in inside], wanted
 
 
@@ -186,10 +191,17 @@ _PLACE = new_tensor(np.zeros(()), None)
 
 
 def _argument(trace: Trace, number: int, outer: Any) -> Tensor:
-    tensor = trace.input(outer.shape, outer.dtype, f"argument {number}")
+    tensor = trace.input(outer.shape, as_dtype(outer.dtype), f"argument {number}")
     if isinstance(outer, Tensor) and outer.requires_grad:
         tensor._node = leaf(tensor._value, True, owner=tensor)
     return tensor
+
+
+def _changed_argument(number: int, tensor: Tensor, name: str) -> str:
+    return (
+        f"cr.compile: {name} changes its argument {number} in place (x[i] = v, {tensor._value.described()}), which the "
+        "caller would not see; change a copy, x = cr.asarray(x, copy=True), and return it"
+    )
 
 
 def _require_leaf(outer: Tensor, name: str) -> None:

@@ -45,7 +45,7 @@ class Compiled:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self.function = function
         self._name = getattr(function, "__qualname__", type(function).__name__)
         self._executables: dict[Any, list[Executable]] = {}
@@ -152,6 +152,12 @@ class Compiled:
             if not self._executables[oldest]:
                 del self._executables[oldest]
 
+    def __getattr__(self, name: str) -> Any:
+        # A compiled module has its parameters(), train() and so on.
+        if name == "function":
+            raise AttributeError(name)
+        return getattr(self.function, name)
+
     def __repr__(self) -> str:
         return f"<compiled {self._name}>"
 
@@ -205,7 +211,8 @@ def _array(given: Any) -> Any:
     if isinstance(given, Tensor):
         value = given._value
         return value if isinstance(value, np.ndarray | Interpreted) else given._array("cr.compile")
-    return np.asarray(given)
+    array = np.asarray(given)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 _CUT = {"cut": "cr.compile()"}

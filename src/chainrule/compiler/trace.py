@@ -114,7 +114,7 @@ class Trace:
         graph: what was recorded so far.
         cells: the state that the function reads and writes.
         sources: the numbers that every call reads from Python objects anew.
-        entered: the modules that were called.
+        entered: the modules that were called, with their attributes at that time.
         constants: the tensors with plain values that operations met, and the arrays they held.
         outer: the trace in which the function is a branch or a loop's body, if any.
         shares: whether equal 0-d states (the step counters of all parameters) become one input.
@@ -125,7 +125,7 @@ class Trace:
         self.cells: Any = Cells(self)
         self.outer = outer
         self.sources: dict[Any, Source] = {}
-        self.entered: set[Any] = set()
+        self.entered: dict[Any, dict[str, Any]] = {}
         self.constants: list[tuple[weakref.ref[Tensor], np.ndarray]] = []
         self._constants: dict[Any, Value] = {}
         self._paths: dict[Any, str] = {}
@@ -208,6 +208,22 @@ class Trace:
             path = self._paths[id(scope)] = module_path(scope)
             self._scopes.append(scope)
         return path
+
+    def enter(self, module: Any) -> None:
+        """Note that a module is called."""
+        if module not in self.entered:
+            self.entered[module] = dict(vars(module))
+
+    def require_same_numbers(self, name: str) -> None:
+        """Raise a TransformError if a module that was called has counted something in an attribute."""
+        for module, before in self.entered.items():
+            for attribute, value in vars(module).items():
+                earlier = before.get(attribute)
+                if type(value) in (int, float) and type(earlier) in (int, float) and value != earlier:
+                    raise TransformError(
+                        f"cr.compile: {name} changes {attribute} of {type(module).__name__} from {earlier!r} to "
+                        f"{value!r}, which would happen once, not at every call; keep it in an nn.Buffer"
+                    )
 
     def forget(self) -> None:
         """Let branches and loops drop the tensors that they kept for their derivatives."""

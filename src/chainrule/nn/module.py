@@ -61,7 +61,7 @@ class Module:
         outer, place = mode.scope, mode.place
         mode.scope = (self, outer)
         if mode.trace is not None:
-            mode.trace.entered.add(self)
+            mode.trace.enter(self)
         # No line of the user's runs inside a layer of the library: its operations share the caller's.
         mode.place = None if self._has_user_code else place or source.capture(2)
         try:
