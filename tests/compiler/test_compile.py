@@ -242,6 +242,29 @@ def test_gradients_add_up_over_calls_as_in_eager_mode():
     np.testing.assert_allclose(w.grad.numpy(), [6.0, 15.0])
 
 
+def test_gradients_that_are_arguments():
+    w = nn.Parameter(cr.tensor([1.0, 2.0]))
+    optimizer = optim.SGD([w], lr=1.0)
+
+    def step(g):
+        w.grad = g
+        optimizer.step()
+        return g
+
+    compiled = cr.compile(step)
+    for i in range(3):
+        g = cr.tensor([1.0, float(i)])
+        out = compiled(g)
+        assert w.grad.tolist() == g.tolist() == out.tolist()
+        g[0] = 100.0  # repoints g: nothing else changes
+        assert w.grad.tolist() == out.tolist() == [1.0, float(i)]
+    assert w.tolist() == [-2.0, -1.0]
+    array = np.array([1.0, 1.0], np.float32)
+    out = cr.compile(lambda x: x)(array)
+    array[:] = 7.0
+    assert out.tolist() == [1.0, 1.0]
+
+
 def test_gradients_of_arguments():
     compiled = cr.compile(lambda x: (x**2).sum().backward())
     x = cr.tensor([1.0, 2.0], requires_grad=True)

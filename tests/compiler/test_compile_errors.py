@@ -155,7 +155,7 @@ def test_a_module_that_counts_its_calls():
             self.calls += 1
             return x * self.calls
 
-    with pytest.raises(cr.TransformError, match="changes calls of Counts from 0 to 1.*nn.Buffer"):
+    with pytest.raises(cr.TransformError, match=r"changes calls of Counts from 0 to 1.*nn\.Buffer"):
         cr.compile(Counts())(X)
 
 

@@ -30,10 +30,14 @@ from .trace import Source, Trace
 
 @dataclass
 class Result:
-    """A tensor among the results; `requires_grad` says whether it would, were the function not compiled."""
+    """A tensor among the results; `requires_grad` says whether it would, were the function not compiled.
+
+    It is an output of the graph, or one of the arguments as it came.
+    """
 
     requires_grad: bool
     output: int = -1
+    argument: int | None = None
 
 
 @dataclass
@@ -52,8 +56,8 @@ class State:
 class Gradient:
     """The `.grad` of a Variable that is read, written or both.
 
-    `was_there` is whether it was a tensor before, None if that makes no difference. It is None
-    after the call where it is written and `output` is None.
+    `was_there` is whether it was a tensor before, None if that makes no difference. Where it is written,
+    it is an output of the graph after the call, one of the arguments as it came, or None.
     """
 
     variable: Variable
@@ -62,6 +66,7 @@ class Gradient:
     before: Value | None
     input: int | None = None
     output: int | None = None
+    argument: int | None = None
 
 
 @dataclass
@@ -169,13 +174,15 @@ def _run(
         tensors = arguments.results(returned, name)
         captured.tree = arguments.replaced(returned, iter([_PLACE] * len(tensors)))
         captured.results = [Result(t.requires_grad) for t in tensors]
-        wanted: list[tuple[Value, Any]] = [
-            (trace.value_of(t), r) for t, r in zip(tensors, captured.results, strict=True)
-        ]
+        # Tensors are immutable: one that comes out as it went in need not be copied. NumPy's arrays may change.
+        came = {t._value.value: i for i, t in enumerate(inside) if isinstance(given[i], Tensor)}
+        wanted: list[tuple[Value, Any]] = []
+        for tensor, result in zip(tensors, captured.results, strict=True):
+            _want(trace.value_of(tensor), result, came, wanted)
         captured.states, captured.gradients, captured.argument_gradients = [], [], []
         for cell in trace.cells:
             _state(trace, cell, captured.states, wanted)
-            _gradient(trace, cell, captured.gradients, wanted)
+            _gradient(trace, cell, captured.gradients, came, wanted)
         for number, (tensor, value) in enumerate(zip(inside, given_values, strict=True)):
             if tensor._value is not value:
                 raise TransformError(_changed_argument(number, tensor, name))
@@ -225,7 +232,15 @@ def _state(trace: Trace, cell: Cell, states: list[State], wanted: list[tuple[Val
         wanted.append((trace.value_of(after), state))
 
 
-def _gradient(trace: Trace, cell: Cell, gradients: list[Gradient], wanted: list[tuple[Value, Any]]) -> None:
+def _want(value: Value, holder: Any, came: dict[Value, int], wanted: list[tuple[Value, Any]]) -> None:
+    holder.argument = came.get(value)
+    if holder.argument is None:
+        wanted.append((value, holder))
+
+
+def _gradient(
+    trace: Trace, cell: Cell, gradients: list[Gradient], came: dict[Value, int], wanted: list[tuple[Value, Any]]
+) -> None:
     before = cell.grad_before
     after = cell.slots.get("_grad", before)
     writes = "_grad" in cell.slots and (after is not before or not cell.reads_grad)
@@ -235,7 +250,7 @@ def _gradient(trace: Trace, cell: Cell, gradients: list[Gradient], wanted: list[
     gradient = Gradient(cell.variable, writes, was_there, None if before is None else before._value.value)
     gradients.append(gradient)
     if writes and after is not None:
-        wanted.append((trace.value_of(after), gradient))
+        _want(trace.value_of(after), gradient, came, wanted)
 
 
 def _settle(graph: Graph, holders: list[Any]) -> None:

@@ -172,8 +172,8 @@ class Executable:
         self._specs = [(v.shape, v.dtype) for v in graph.outputs]
         self._inputs = [np.zeros(v.shape, v.dtype) for v in graph.inputs]
         self._call = program.bind(self._inputs, [aligned(*spec) for spec in self._specs])
-        results = [r.output for r in captured.results] + [a.output for a in captured.argument_gradients]
-        self._results = [(output, *self._specs[output], _allocator(*self._specs[output])) for output in results]
+        self._results = [self._destination(r.output, r.argument) for r in captured.results]
+        self._results += [self._destination(a.output, None) for a in captured.argument_gradients]
         self._arguments = captured.arguments
         self._snapshots: list[Any] = [None] * len(captured.sources)
         self._states = _grouped(captured.states)
@@ -187,12 +187,19 @@ class Executable:
         self._accumulated = [place for place in self._gradients if place.input is not None]
         self._graded = [place.variable for place in self._gradients if place.output is not None]
         self._handles: list[Any] = []
-        self._cleared = [g.variable for g in captured.gradients if g.writes and g.output is None]
+        self._given = [(g.variable, g.argument) for g in captured.gradients if g.argument is not None]
+        self._cleared = [g.variable for g in captured.gradients if g.writes and g.output is None and g.argument is None]
         places: list[Any] = [*self._states, *self._gradients]
         self._written = [place for place in places if place.output is not None]
         self._watched: list[Any] = []
         self._alone: list[int] | None = None
         self.place = source.capture(2)  # where the first call was written
+
+    def _destination(self, output: int, argument: int | None) -> tuple[Any, ...]:
+        """Where a result goes: position, shape, data type and maker of its array, or the argument that it is."""
+        if argument is not None:
+            return -1, (), None, None, argument
+        return output, *self._specs[output], _allocator(*self._specs[output]), None
 
     def fits(self) -> bool:
         """Whether modules, optimisers and gradients still are what the graph was made for."""
@@ -242,7 +249,10 @@ class Executable:
                 if position is not None:
                     set_input(position, array if array.flags.c_contiguous else _copy(array))
             results = []
-            for position, shape, dtype, new in self._results:
+            for position, shape, dtype, new, argument in self._results:
+                if argument is not None:
+                    results.append(arrays[argument])
+                    continue
                 made = new(shape, dtype)
                 results.append(made)
                 set_output(position, made)
@@ -252,6 +262,8 @@ class Executable:
                 for place in self._written:
                     self._set_input(place.input, place.array)
                 self._note()
+            if self._given:
+                _publish([(grad_slot, v, new_tensor(arrays[i], None)) for v, i in self._given])
             if self._cleared:
                 _publish([(grad_slot, v, None) for v in self._cleared])
             return results
