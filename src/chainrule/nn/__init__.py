@@ -92,7 +92,8 @@ from .pooling import (
     MaxPool3d,
     Unfold,
 )
-from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
+from .recurrent import GRU, LSTM, RNN, RNNBase
+from .recurrent_cells import GRUCell, LSTMCell, RNNCell, RNNCellBase
 from .resampling import (
     CircularPad1d,
     CircularPad2d,

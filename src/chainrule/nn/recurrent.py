@@ -1,4 +1,4 @@
-"""Recurrent networks: layers over whole sequences, and their cells for one step at a time."""
+"""Recurrent networks: layers over whole sequences. Cells for one step at a time are in `recurrent_cells`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from ..core.tensor import Tensor, new_tensor
 from ..primitives.shape import concat, permute_dims, reshape
 from . import functional as F
 from . import init
-from .functional.common import take
+from .functional.common import take, take_rows
 from .functional.recurrent import GRU as GRU_CELL
 from .functional.recurrent import LSTM as LSTM_CELL
 from .functional.recurrent import RELU, TANH, Cell, recur, spans
 from .linear import size_of
 from .module import Module, in_module
 from .parameter import empty, parameter_dtype
-from .utils.rnn import PackedSequence, _rows
+from .recurrent_cells import nonlinearity_of
+from .utils.rnn import PackedSequence
 
 _CELLS = {"RNN_TANH": TANH, "RNN_RELU": RELU, "LSTM": LSTM_CELL, "GRU": GRU_CELL}
 
@@ -228,7 +229,7 @@ def _stack(tensors: Any) -> Tensor:
 def _sequences(states: Tensor, order: Tensor) -> Tensor:
     """States (layers, N, width) with the sequences in another order."""
     turned = permute_dims(states, axes=(1, 0, 2))
-    return permute_dims(_rows(turned, order._array("a recurrent layer")), axes=(1, 0, 2))
+    return permute_dims(take_rows(turned, order._array("a recurrent layer")), axes=(1, 0, 2))
 
 
 class RNN(RNNBase):
@@ -245,7 +246,7 @@ class RNN(RNNBase):
         batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, device: Any = None,
         dtype: Any = None,
     ) -> None:  # fmt: skip
-        self.nonlinearity = _nonlinearity(nonlinearity, "RNN")
+        self.nonlinearity = nonlinearity_of(nonlinearity, "RNN")
         mode = f"RNN_{nonlinearity.upper()}"
         super().__init__(
             mode, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
@@ -307,103 +308,3 @@ class LSTM(RNNBase):
         """Run over the sequences; as `RNN`, with a pair of states (h, c)."""
         out, (h, c) = self._run(input, hx)
         return out, (h, c)
-
-
-def _nonlinearity(name: str, layer: str) -> str:
-    if name not in ("tanh", "relu"):
-        raise OperationError(located(f"{layer}: nonlinearity is 'tanh' or 'relu', got {name!r}"))
-    return name
-
-
-class RNNCellBase(Module):
-    """What the cells share: weight_ih (gates · H, I), weight_hh (gates · H, H), and biases; start as `RNNBase`."""
-
-    weight_ih: Tensor
-    weight_hh: Tensor
-    bias_ih: Tensor | None
-    bias_hh: Tensor | None
-    _cell: Cell
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool, num_chunks: int, device: Any = None, dtype: Any = None
-    ) -> None:
-        self.input_size, self.hidden_size = size_of("input_size", input_size), size_of("hidden_size", hidden_size)
-        self.bias = bias
-        kind = parameter_dtype(device, dtype)
-        rows = num_chunks * hidden_size
-        self.weight_ih, self.weight_hh = empty((rows, input_size), kind), empty((rows, hidden_size), kind)
-        self.bias_ih = empty((rows,), kind) if bias else None
-        self.bias_hh = empty((rows,), kind) if bias else None
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw new initial values."""
-        bound = 1 / math.sqrt(self.hidden_size) if self.hidden_size else 0
-        for parameter in self.parameters():
-            init.uniform_(parameter, -bound, bound)
-
-    def _step(self, input: Tensor, hx: Any) -> tuple[Tensor, ...]:
-        if input.ndim not in (1, 2) or input.shape[-1] != self.input_size:
-            error = ShapeError(
-                located(f"the input has shape (N, {self.input_size}) or ({self.input_size},), got {input.shape}")
-            )
-            raise in_module(self, error)
-        shape = (*input.shape[:-1], self.hidden_size)
-        states = hx if isinstance(hx, tuple | list) else (hx,) * (hx is not None)
-        if hx is None:
-            states = tuple(new_tensor(np.zeros(shape, input.dtype), None) for _ in range(self._cell.states))
-        elif [s.shape for s in states] != [shape] * self._cell.states:
-            given = [s.shape for s in states]
-            raise in_module(self, ShapeError(located(f"states of shapes {given}, each must be {shape}")))
-        x = F.linear(input, self.weight_ih, self.bias_ih)
-        return self._cell.step(x, states, F.linear(states[0], self.weight_hh, self.bias_hh))
-
-    def extra_repr(self) -> str:
-        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias else ", bias=False")
-
-
-class RNNCell(RNNCellBase):
-    """One step of `RNN`: h' = act(W x + b + W' h + b')."""
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", device: Any = None,
-        dtype: Any = None,
-    ) -> None:  # fmt: skip
-        self.nonlinearity = _nonlinearity(nonlinearity, "RNNCell")
-        self._cell = RELU if nonlinearity == "relu" else TANH
-        super().__init__(input_size, hidden_size, bias, 1, device, dtype)
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """The new state, shape (N, H) or (H,), from the input (N, I) or (I,) and the state before, 0 if None."""
-        return self._step(input, hx)[0]
-
-
-class LSTMCell(RNNCellBase):
-    """One step of `LSTM`."""
-
-    _cell = LSTM_CELL
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, 4, device, dtype)
-
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
-        """The new states (h', c') from the input (N, I) or (I,) and the states (h, c) before, 0 if None."""
-        h, c = self._step(input, hx)
-        return h, c
-
-
-class GRUCell(RNNCellBase):
-    """One step of `GRU`."""
-
-    _cell = GRU_CELL
-
-    def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, 3, device, dtype)
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """The new state, shape (N, H) or (H,), from the input (N, I) or (I,) and the state before, 0 if None."""
-        return self._step(input, hx)[0]

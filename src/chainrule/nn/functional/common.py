@@ -76,6 +76,12 @@ def take(x: Tensor, axis: int, start: int, stop: int) -> Tensor:
     )
 
 
+def take_rows(x: Tensor, rows: np.ndarray) -> Tensor:
+    """x[rows] along the first axis, for rows that the caller has checked."""
+    whole = (("s", 0, n, 1) for n in x.shape[1:])
+    return index(x, new_tensor(rows, None), pattern=(("a", 0), *whole))
+
+
 def total(x: Tensor, axis: tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """The sum over some axes, all by default."""
     return reduce.sum(x, axis=tuple(range(x.ndim)) if axis is None else axis, keepdims=keepdims)

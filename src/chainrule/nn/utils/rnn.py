@@ -13,8 +13,9 @@ import numpy as np
 
 from ...core.errors import DTypeError, OperationError, ShapeError, located
 from ...core.tensor import Tensor, new_tensor
-from ...primitives.index import index, index_add, index_set
+from ...primitives.index import index_add, index_set
 from ...primitives.shape import concat, pad, permute_dims, reshape
+from ..functional.common import take_rows
 
 
 class PackedSequence(NamedTuple):
@@ -81,7 +82,7 @@ def pack_padded_sequence(
         sequences = order[sequences]
     first, second = (batch, time) if batch_first else (time, batch)
     rows = sequences * second + steps if batch_first else steps * second + sequences
-    data = _rows(reshape(input, shape=(first * second, *input.shape[2:])), rows)
+    data = take_rows(reshape(input, shape=(first * second, *input.shape[2:])), rows)
     indices = None if order is None else new_tensor(order, None)
     return PackedSequence(data, new_tensor(batch_sizes, None), indices, invert_permutation(indices))
 
@@ -179,10 +180,6 @@ def _layout(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     active = np.arange(lengths[0])[:, None] < lengths
     steps, sequences = active.nonzero()
     return active.sum(axis=1), steps, sequences
-
-
-def _rows(x: Tensor, rows: np.ndarray) -> Tensor:
-    return index(x, new_tensor(rows, None), pattern=(("a", 0), *(("s", 0, n, 1) for n in x.shape[1:])))
 
 
 def _integers(values: Any, name: str) -> np.ndarray:
