@@ -106,6 +106,47 @@ def diffusion(name: str) -> Workload:
     return Workload(space["UNet"], space["objective"], batch)
 
 
+def rnn(name: str) -> Workload:
+    """`rnn`, batch 16, recordings of 7 to 29 frames of 12 numbers."""
+    from chainrule.recipes import rnn
+
+    if name == "chainrule":
+        made = rnn.Listener
+    else:
+        import torch
+
+        packing = torch.nn.utils.rnn.pack_padded_sequence
+        made = _parts(name, rnn.Listener, Settings=rnn.Settings, pack_padded_sequence=packing)["Listener"]
+    entropy = library(name).nn.functional.cross_entropy
+    rng = np.random.default_rng(0)
+    lengths = np.sort(rng.integers(7, 30, 16))[::-1].copy()
+    batch = [rng.standard_normal((16, lengths[0], 12), np.float32), lengths, rng.integers(0, 9, 16)]
+    mean, deviation = np.zeros(12, np.float32), np.ones(12, np.float32)
+    return Workload(
+        lambda: made(rnn.Settings(), mean, deviation, 9),
+        lambda model, given: entropy(model((given[0], given[1])), given[2]),
+        batch,
+    )
+
+
+def gpt(name: str) -> Workload:
+    """`gpt`, 16 windows of 64 of 86 characters."""
+    from chainrule.recipes import gpt
+
+    settings = gpt.Settings()
+    if name == "chainrule":
+        made, loss = gpt.GPT, gpt.next_character_loss
+    else:
+        import torch
+
+        parts = (gpt.Block, gpt.GPT, gpt.next_character_loss)
+        space = _parts(name, *parts, Settings=gpt.Settings, arange=torch.arange)
+        made, loss = space["GPT"], space["next_character_loss"]
+    codes = np.random.default_rng(0).integers(0, 86, (settings.batch_size, settings.context + 1))
+    batch = [codes[:, :-1].copy(), codes[:, 1:].copy()]
+    return Workload(lambda: made(86, settings), lambda model, given: loss(model(given[0]), given[1]), batch)
+
+
 SMOLLM2 = {
     "vocab_size": 49152,
     "hidden_size": 576,
@@ -177,6 +218,8 @@ TASKS: dict[str, Callable[[str], Workload]] = {
     "cnn, batch 128": cnn,
     "detector, batch 16": detector,
     "diffusion, batch 64": diffusion,
+    "rnn, batch 16": rnn,
+    "gpt, 16 × 64 characters": gpt,
     "llm by LoRA, 4 × 128 tokens": llm,
     "the same, layers computed twice": llm_checkpointed,
 }
