@@ -69,6 +69,7 @@ class _LoopCode:
         self.axis: dict[int, Value] = {}
         self.base: Value | None = None
         self.mask: Value | None = None
+        self.part = 0
         self._emit()
         f.ret()
 
@@ -335,8 +336,6 @@ class _LoopCode:
         assert self.base is not None
         return self.base + self.part * self.width if self.vertical else self.base
 
-    part = 0
-
     # Expressions
 
     def _wide(self, value: Value) -> Value:
@@ -368,9 +367,7 @@ class _LoopCode:
         return value
 
     def _inner_position(self) -> Value:
-        position: Value = self.f.index(0)
-        for axis, n in self.inner:
-            position = (position + self.axis[axis]) * n if n else position
+        """The place of a vector in a row that is kept between passes."""
         total = self.f.index(0)
         step = self.length
         for axis, n in reversed(self.inner):
