@@ -31,9 +31,9 @@ class Program(Protocol):
     """A graph, ready to run.
 
     Attributes:
-        is_atomic: a call is one native call: nothing can interrupt it, and it cannot fail. Only then may
-            the output of an update be the array of the input that it replaces (`Graph.updates`);
-            no other arrays of a call overlap.
+        is_atomic: a call is one native call: nothing can interrupt it, and it fails, if at all, before it
+            has overwritten anything. Only then may the output of an update be the array of the
+            input that it replaces (`Graph.updates`); no other arrays of a call overlap.
     """
 
     is_atomic: bool

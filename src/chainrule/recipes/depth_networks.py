@@ -21,8 +21,14 @@ from ..nn import init
 
 CLASSES = 10
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "sigmoid": F.sigmoid, "tanh": F.tanh, "relu": F.relu, "leaky relu": F.leaky_relu, "gelu": F.gelu,
-               "silu": F.silu, "identity": lambda x: x}  # fmt: skip
+    "sigmoid": F.sigmoid,
+    "tanh": F.tanh,
+    "relu": F.relu,
+    "leaky relu": F.leaky_relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "identity": lambda x: x,
+}
 
 
 @dataclass(frozen=True)
@@ -163,7 +169,7 @@ class Recurrent(nn.Module):
         if variant.init == "orthogonal":  # Saxe et al. 2014
             init.orthogonal_(recurrent)
         elif variant.init == "open forget gate":  # Jozefowicz et al. 2015: σ(4) = 0.98 of the cell is kept
-            bias.assign(where_gate(bias, 1, width, 4.0))
+            bias.assign(with_gate(bias, 1, width, 4.0))
         elif variant.init != "as in PyTorch":
             initialise(recurrent, variant.init)
         self.output = nn.Linear(width, CLASSES)
@@ -176,7 +182,7 @@ class Recurrent(nn.Module):
         return self.output(outputs[:, -1]), steps
 
 
-def where_gate(bias: Any, gate: int, width: int, value: float) -> Any:
+def with_gate(bias: Any, gate: int, width: int, value: float) -> Any:
     """A bias of all gates with the part of one gate replaced."""
     index = arange(bias.shape[0])
     return where((index >= gate * width) & (index < (gate + 1) * width), value, bias)
