@@ -129,19 +129,21 @@ def rnn(name: str) -> Workload:
     )
 
 
+def gpt_parts(name: str) -> tuple[Any, Any]:
+    """The class of the recipe's network, and its loss."""
+    from chainrule.recipes import gpt
+
+    names = {} if name == "chainrule" else {"Settings": gpt.Settings, "arange": library(name).arange}
+    space = _parts(name, gpt.Block, gpt.GPT, gpt.next_character_loss, **names)
+    return space["GPT"], space["next_character_loss"]
+
+
 def gpt(name: str) -> Workload:
     """`gpt`, 16 windows of 64 of 86 characters."""
     from chainrule.recipes import gpt
 
     settings = gpt.Settings()
-    if name == "chainrule":
-        made, loss = gpt.GPT, gpt.next_character_loss
-    else:
-        import torch
-
-        parts = (gpt.Block, gpt.GPT, gpt.next_character_loss)
-        space = _parts(name, *parts, Settings=gpt.Settings, arange=torch.arange)
-        made, loss = space["GPT"], space["next_character_loss"]
+    made, loss = gpt_parts(name)
     codes = np.random.default_rng(0).integers(0, 86, (settings.batch_size, settings.context + 1))
     batch = [codes[:, :-1].copy(), codes[:, 1:].copy()]
     return Workload(lambda: made(86, settings), lambda model, given: loss(model(given[0]), given[1]), batch)

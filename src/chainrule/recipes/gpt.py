@@ -26,6 +26,8 @@ from .settings import Settings as BaseSettings
 from .settings import setting
 from .text import Characters, Windows, read_text
 
+BETAS = (0.9, 0.95)  # of AdamW
+
 
 @dataclass(frozen=True)
 class Settings(BaseSettings):
@@ -113,10 +115,7 @@ def train(job: Job) -> dict[str, Any]:
     manual_seed(settings.seed)
     model = GPT(len(characters), settings)
     loader = DataLoader(windows, settings.batch_size, shuffle=True, drop_last=True)
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    optimizer = optim.AdamW(groups, lr=settings.lr, betas=(0.9, 0.95))
+    optimizer = optim.AdamW(decay_matrices(model), lr=settings.lr, betas=BETAS)
     weights = sum(p.size for p in model.parameters())
     job.say(f"{source}: {len(windows.codes):,} characters to train on, {len(characters)} different ones")
     job.say(f"{settings.layers} blocks of width {settings.width}, {settings.heads} heads, {weights:,} weights")
@@ -151,6 +150,13 @@ def train(job: Job) -> dict[str, Any]:
         "validation_loss": loss,
         "seconds": done.seconds,
     }
+
+
+def decay_matrices(model: Any) -> list[dict[str, Any]]:
+    """The groups of an optimiser that lets matrices decay, but no bias and no scale of a norm."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    return [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
 
 
 def warm_up_then_cosine(steps: int) -> Callable[[int], float]:
