@@ -92,9 +92,8 @@ def main() -> None:
     batches = [[tensor.numpy() for tensor in batch] for batch in DataLoader(held_out, 50)]
     for name, model in models.items():
         found = validation_loss(name, model, batches)
-        print(
-            f"{name}: validation loss {found:.4f} nats a character; updates took {seconds[name]:.0f} s of processor time"
-        )
+        cost = f"{seconds[name]:.0f} s of processor time in updates"
+        print(f"{name}: validation loss {found:.4f} nats a character, {cost}")
 
 
 if __name__ == "__main__":
