@@ -16,7 +16,6 @@ import numpy as np
 from ..core.dtypes import is_differentiable
 from ..core.errors import DTypeError, OperationError, ShapeError, describe, located
 from ..core.node import ShapeDtype, mode
-from ..core.primitive import Primitive
 from ..core.tensor import Tensor, Variable, new_tensor
 from ..core.tree import leaves, rebuild
 from ..func import vjp
@@ -25,7 +24,8 @@ from ..primitives import pointwise
 from ..primitives.index import index
 from ..primitives.shape import concat, reshape
 from .body import Body, replay, trace_body
-from .graph import evaluate
+from .graph import Graph
+from .nested import Branch, Loop
 from .trace import Traced
 
 
@@ -82,7 +82,7 @@ def _traced_cond(pred: Tensor, true_fn: Callable[..., Any], false_fn: Callable[.
         second = trace_body(branch(false_fn), given, "cond: false_fn", written)
     _require_equal(first, second)
     captured, graphs = _joined(first, second)
-    primitive = _Cond(*graphs)
+    primitive = Branch(graphs, _cond_cotangents)
     if pred.ndim:
         pred = reshape(pred, shape=())
     if pred.dtype.kind != "b":
@@ -93,7 +93,7 @@ def _traced_cond(pred: Tensor, true_fn: Callable[..., Any], false_fn: Callable[.
 
 def _put_back(body: Body, written: Sequence[Variable], out: Any) -> Any:
     """Set the Variables that a body wrote; the rest of the outputs in the body's container."""
-    values = list(out) if isinstance(out, tuple) else [out] * (len(body.graph.outputs))
+    values = _listed(out) if body.graph.outputs else []
     states = len(values) - len(written)
     for variable, value in zip(written, values[states:], strict=True):
         variable.assign(value)
@@ -120,50 +120,27 @@ def _joined(a: Body, b: Body) -> tuple[list[Tensor], list[Any]]:
     return captured, [first, second]
 
 
-class _Cond(Primitive):
-    """Two graphs with equal inputs and outputs; the first operand chooses."""
+def _replayed(graph: Graph) -> Callable[..., tuple[Tensor, ...]]:
+    return lambda *values: tuple(replay(graph, values))
 
-    __slots__ = ("graphs", "pending")
 
-    def __init__(self, on_true: Any, on_false: Any) -> None:
-        self.graphs = (on_true, on_false)
-        self.pending: tuple[Any, list[Any]] | None = None
-        specs = tuple(ShapeDtype(v.shape, v.dtype) for v in on_true.outputs)
-        result: Any = specs[0] if len(specs) == 1 else specs
-        super().__init__(
-            "cond", self._run, abstract=lambda *_: result, vjps=_unused,
-            outputs=len(specs), registered=False,
-        )  # fmt: skip
+def _cond_cotangents(branch: Branch, g: Any, _y: Any, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """A `cond` of the derivatives of the two graphs."""
+    pred, *operands = inputs
+    on_true, on_false = branch.graphs
+    seeds = [_or_zeros(s, v) for s, v in zip(_listed(g), on_true.outputs, strict=True)]
+    flows = [i for i, t in enumerate(operands) if is_differentiable(t.dtype)]
 
-    def _run(self, pred: np.ndarray, *operands: np.ndarray) -> Any:
-        out = evaluate(self.graphs[0 if pred else 1], operands)
-        return tuple(out) if len(out) != 1 else out[0]
+    def back(graph: Graph) -> Callable[..., Any]:
+        return lambda seeds, values: pulled(_replayed(graph), values, seeds, flows)
 
-    def forget(self) -> None:
-        """Let go of the tensors of a trace that has ended."""
-        self.pending = None
+    found = iter(cond(pred, back(on_true), back(on_false), tuple(seeds), tuple(operands)))
+    return [None, *(next(found) if i in flows else None for i in range(len(operands)))]
 
-    def _functions(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        return tuple(lambda *values, graph=graph: tuple(replay(graph, values)) for graph in self.graphs)  # type: ignore[return-value]
 
-    def vjp(self, position: int, g: Any, y: Any, inputs: Any, params: dict[str, Any]) -> Tensor | None:
-        # One cond gives the cotangents of all operands, which are asked for one by one.
-        if self.pending is None or self.pending[0] is not g:
-            self.pending = (g, self._cotangents(g, inputs))
-        return self.pending[1][position]
-
-    def _cotangents(self, g: Any, inputs: Sequence[Tensor]) -> list[Tensor | None]:
-        pred, *operands = inputs
-        outputs = self.graphs[0].outputs
-        seeds = [_or_zeros(s, v) for s, v in zip(g if isinstance(g, list | tuple) else [g], outputs, strict=True)]
-        flows = [i for i, t in enumerate(operands) if is_differentiable(t.dtype)]
-
-        def back(function: Callable[..., Any]) -> Callable[..., Any]:
-            return lambda seeds, values: pulled(function, values, seeds, flows)
-
-        on_true, on_false = self._functions()
-        found = iter(cond(pred, back(on_true), back(on_false), tuple(seeds), tuple(operands)))
-        return [None, *(next(found) if i in flows else None for i in range(len(operands)))]
+def _listed(results: Any) -> list[Any]:
+    """What belongs to the outputs of a primitive, one or several, as a list."""
+    return list(results) if isinstance(results, list | tuple) else [results]
 
 
 def pulled(function: Callable[..., Any], values: Any, seeds: Any, flows: Sequence[int]) -> tuple[Tensor, ...]:
@@ -297,10 +274,10 @@ def _traced_scan(f: Callable[..., Any], init: Any, xs: Any, steps: int, reverse:
     states = graph.outputs[len(graph.outputs) - k :]
     graph.outputs = [*graph.outputs[:n], *states, *graph.outputs[n : len(graph.outputs) - k]]
     operands = [*carry, *written, *traced.captured, *slices]
-    keeps = mode.grad and any(t.requires_grad for t in operands)
-    loop = _Loop(graph, n + k, len(traced.captured), steps, reverse, keeps)
-    out = loop(*operands)
-    out = list(out) if isinstance(out, tuple) else [out]
+    # In a body nobody knows yet whether it will be differentiated.
+    keeps = mode.trace.outer is not None or (mode.grad and any(t.requires_grad for t in operands))
+    loop = Loop(graph, n + k, len(traced.captured), steps, reverse, range(n + k) if keeps else (), _scan_cotangents)
+    out = _listed(loop(*operands))
     for variable, value in zip(written, out[n : n + k], strict=True):
         variable.assign(value)
     ys = out[n + k : len(graph.outputs)]
@@ -308,103 +285,35 @@ def _traced_scan(f: Callable[..., Any], init: Any, xs: Any, steps: int, reverse:
     return rebuild(after, out[:n]), rebuild(y, ys)
 
 
-class _Loop(Primitive):
-    """A graph run again and again: (carry, constants, slices) to (carry, outputs).
+def _scan_cotangents(loop: Loop, g: Any, y: Any, inputs: Sequence[Tensor]) -> list[Tensor | None]:
+    """A `scan` the other way of the derivative of a step: cotangents of the carry, sums for the constants."""
+    ys, gs = _listed(y), _listed(g)
+    fixed = loop.carried + loop.constants
+    constants, arrays = list(inputs[loop.carried : fixed]), list(inputs[fixed:])
+    outputs = len(loop.graph.outputs)
+    flows = [i for i, t in enumerate(inputs) if is_differentiable(t.dtype)]
+    carried = [i for i in flows if i < loop.carried]
+    shared = [i for i in flows if loop.carried <= i < fixed]
+    sliced = [i for i in flows if i >= fixed]
+    begin = ([_or_zeros(gs[i], ys[i]) for i in carried], [_zeros_like(inputs[i]) for i in shared])
 
-    Operands are the first carry, the constants and the arrays to slice; outputs the last carry, the
-    stacked outputs and, if `keeps`, the carries that the steps began with, which the derivative needs.
-    """
+    def back(state: Any, at: Any) -> Any:
+        ahead, sums = state
+        values, slices, of_outputs, of_carry = at
+        cotangents = [None] * loop.carried
+        for i, c in zip(carried, ahead, strict=True):
+            cotangents[i] = c
+        given = [_or_zeros(c, v) for c, v in zip([*cotangents, *of_outputs], loop.graph.outputs, strict=True)]
+        pulled_back = pulled(_replayed(loop.graph), [*values, *constants, *slices], given, flows)
+        found = dict(zip(flows, pulled_back, strict=True))
+        earlier = [found[i] if of_carry[i] is None else found[i] + of_carry[i] for i in carried]
+        return (earlier, [s + found[i] for i, s in zip(shared, sums, strict=True)]), [found[i] for i in sliced]
 
-    __slots__ = ("carried", "constants", "graph", "keeps", "length", "pending", "reverse")
-
-    def __init__(self, graph: Any, carried: int, constants: int, length: int, reverse: bool, keeps: bool) -> None:
-        self.graph = graph
-        self.carried = carried
-        self.constants = constants
-        self.length = length
-        self.reverse = reverse
-        self.keeps = keeps
-        self.pending: tuple[Any, list[Any]] | None = None
-        specs = [ShapeDtype(v.shape, v.dtype) for v in graph.outputs[:carried]]
-        specs += [ShapeDtype((length, *v.shape), v.dtype) for v in graph.outputs[carried:]]
-        if keeps:
-            specs += [ShapeDtype((length, *v.shape), v.dtype) for v in graph.outputs[:carried]]
-        result: Any = specs[0] if len(specs) == 1 else tuple(specs)
-        super().__init__(
-            "scan", self._run, abstract=lambda *_: result, vjps=_unused,
-            outputs=len(specs), registered=False,
-        )  # fmt: skip
-
-    def forget(self) -> None:
-        """Let go of the tensors of a trace that has ended."""
-        self.pending = None
-
-    def _order(self) -> range:
-        return range(self.length - 1, -1, -1) if self.reverse else range(self.length)
-
-    def _run(self, *operands: np.ndarray) -> Any:
-        fixed = self.carried + self.constants
-        carry, constants, arrays = list(operands[: self.carried]), operands[self.carried : fixed], operands[fixed:]
-        stacked = [np.empty((self.length, *v.shape), v.dtype) for v in self.graph.outputs[self.carried :]]
-        kept = [
-            np.empty((self.length, *v.shape), v.dtype) for v in self.graph.outputs[: self.carried if self.keeps else 0]
-        ]
-        for step in self._order():
-            for history, value in zip(kept, carry, strict=False):
-                history[step] = value
-            out = evaluate(self.graph, [*carry, *constants, *(a[step] for a in arrays)])
-            carry = out[: self.carried]
-            for array, value in zip(stacked, out[self.carried :], strict=True):
-                array[step] = value
-        everything = (*carry, *stacked, *kept)
-        return everything if len(everything) > 1 else everything[0]
-
-    def _step(self, *values: Tensor) -> tuple[Tensor, ...]:
-        return tuple(replay(self.graph, values))
-
-    def vjp(self, position: int, g: Any, y: Any, inputs: Any, params: dict[str, Any]) -> Tensor | None:
-        # One loop backwards gives the cotangents of all operands, which are asked for one by one.
-        if self.pending is None or self.pending[0] is not g:
-            self.pending = (g, self._cotangents(g, y, inputs))
-        return self.pending[1][position]
-
-    def _cotangents(self, g: Any, y: Any, inputs: Sequence[Tensor]) -> list[Tensor | None]:
-        ys = list(y) if isinstance(y, tuple) else [y]
-        gs = list(g) if isinstance(g, list | tuple) else [g]
-        fixed = self.carried + self.constants
-        constants, arrays = list(inputs[self.carried : fixed]), list(inputs[fixed:])
-        seeds = [_or_zeros(s, t) for s, t in zip(gs, ys, strict=True)]
-        outputs = len(self.graph.outputs)
-        history, of_history = ys[outputs:], seeds[outputs:]
-        flows = [i for i, t in enumerate(inputs) if is_differentiable(t.dtype)]
-        carried = [i for i in flows if i < self.carried]
-        shared = [i for i in flows if self.carried <= i < fixed]
-        sliced = [i for i in flows if i >= fixed]
-        begin = ([seeds[i] for i in carried], [_zeros_like(inputs[i]) for i in shared])
-
-        def back(state: Any, at: Any) -> Any:
-            ahead, sums = state
-            values, slices, of_outputs, of_carry = at
-            cotangents = [None] * self.carried
-            for i, c in zip(carried, ahead, strict=True):
-                cotangents[i] = c
-            given = [_or_zeros(c, v) for c, v in zip([*cotangents, *of_outputs], self.graph.outputs, strict=True)]
-            found = dict(zip(flows, pulled(self._step, [*values, *constants, *slices], given, flows), strict=True))
-            earlier = [found[i] + of_carry[i] for i in carried]
-            return (earlier, [s + found[i] for i, s in zip(shared, sums, strict=True)]), [found[i] for i in sliced]
-
-        along = (history, arrays, seeds[self.carried : outputs], of_history)
-        (first, sums), slices = scan(back, begin, along, self.length, reverse=not self.reverse)
-        found = dict(zip([*carried, *shared, *sliced], [*first, *sums, *slices], strict=True))
-        return [found.get(i) for i in range(len(inputs))]
+    along = (ys[outputs:], arrays, gs[loop.carried : outputs], gs[outputs:])
+    (first, sums), slices = scan(back, begin, along, loop.length, reverse=not loop.reverse)
+    found = dict(zip([*carried, *shared, *sliced], [*first, *sums, *slices], strict=True))
+    return [found.get(i) for i in range(len(inputs))]
 
 
 def _zeros_like(t: Tensor) -> Tensor:
     return new_tensor(np.zeros(t.shape, t.dtype), None)
-
-
-def _unused(*_: Any, **__: Any) -> Any:
-    raise NotImplementedError("cond and scan override vjp")
-
-
-_unused.reads = (True, True)  # type: ignore[attr-defined]

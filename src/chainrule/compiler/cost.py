@@ -2,7 +2,7 @@
 
 A matrix product of m×k and k×n is 2mkn, a convolution 2 for each product of a weight and a pixel; a pointwise
 operation is 1 for each element of its result, whatever the function, and a reduction 1 for each element
-that it reads. Moving elements costs none.
+that it reads. Moving elements costs none. A loop costs its steps, a branch the dearer of its two.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from .graph import Op
+from .nested import Loop, Nested
 from .passes.simplify import is_pointwise
 
 _REDUCTIONS = frozenset(("sum", "prod", "max", "min", "mean", "logsumexp", "var"))
@@ -20,6 +21,9 @@ _FREE = frozenset(("astype", "where", "identity", "real", "imag", "conj"))
 def flops(op: Op) -> int:
     """Floating-point operations of one operation."""
     name = op.primitive.name
+    if isinstance(op.primitive, Nested):
+        turns = op.primitive.length if isinstance(op.primitive, Loop) else 1
+        return turns * max(sum(map(flops, graph.ops)) for graph in op.primitive.graphs)
     if op.outputs[0].dtype.kind not in "fc":
         return 0
     if name in ("matmul", "affine"):

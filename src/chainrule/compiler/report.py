@@ -11,6 +11,7 @@ from ..core import source
 from ..core.node import ShapeDtype
 from .cost import flops
 from .graph import Op
+from .nested import Nested
 from .runtime.apart import generated, timed
 from .runtime.image import KernelRecord
 
@@ -24,8 +25,8 @@ class KernelReport:
 
     Attributes:
         number: its place in the order in which kernels run.
-        kind: product, loops, scatter, random; NumPy for an operation that is handed over.
-        operations: the primitives it computes, with how often.
+        kind: product, loops, window, scatter, random, scan, cond; NumPy for an operation that is handed over.
+        operations: the primitives it computes, with how often; for a branch or a loop those inside, too.
         lines: the user's lines they come from, most important first.
         modules: the modules they ran in.
         shape: of what it writes.
@@ -176,20 +177,27 @@ _KINDS = {"host": "NumPy"}
 
 def _kernel(number: int, record: KernelRecord, ops: Sequence[Op]) -> KernelReport:
     covered = [ops[i] for i in record.ops]
-    by_weight = sorted(covered, key=flops, reverse=True)
+    inside = [inner for op in covered for inner in _inside(op)]
+    by_weight = sorted(inside or covered, key=flops, reverse=True)
     lines = list(dict.fromkeys(str(place) for op in by_weight if (place := source.resolve(op.place)) is not None))
     modules = list(dict.fromkeys(op.path for op in by_weight if op.path))
     largest = max((v for op in covered for v in op.outputs), key=lambda v: v.size, default=None)
     return KernelReport(
         number,
         _KINDS.get(record.kind, record.kind),
-        dict(Counter(op.primitive.name for op in covered)),
+        dict(Counter(op.primitive.name for op in (*covered, *inside))),
         lines,
         modules,
         "" if largest is None else str(ShapeDtype(largest.shape, largest.dtype)),
         sum(map(flops, covered)),
         record.nbytes,
     )
+
+
+def _inside(op: Op) -> list[Op]:
+    """The operations of a branch or a loop."""
+    graphs = op.primitive.graphs if isinstance(op.primitive, Nested) else ()
+    return [found for graph in graphs for inner in graph.ops for found in (inner, *_inside(inner))]
 
 
 def _count(number: float) -> str:

@@ -87,6 +87,11 @@ def type_of(dtype: Any) -> Type:
     return _DTYPES[np.dtype(dtype).str[1:]]
 
 
+def is_native(dtype: Any) -> bool:
+    """Whether there is a type that holds a NumPy data type in memory."""
+    return np.dtype(dtype).str[1:] in _DTYPES
+
+
 class Value:
     """A result of an instruction, an argument, or a constant. `constant` is its number if it is one."""
 

@@ -16,7 +16,7 @@ from .build import code_of
 from .image import image
 from .layout import Layout, layout
 from .program import Program
-from .segments import is_worth_threads
+from .work import is_worth_threads
 
 _RUNS = 15
 

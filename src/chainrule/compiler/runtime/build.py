@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Hashable
 
+from ..code.branch import emit_nested
 from ..code.dense import emit_dense
 from ..code.gather import emit_scatter
 from ..code.ir import Module
@@ -15,14 +16,24 @@ from ..code.target import Target, host, load, object_code
 from ..code.window import emit_windows
 from ..graph import Graph
 from ..schedule.build import schedule
-from ..schedule.kernels import GemmKernel, HostKernel, Kernel, LoopKernel, RandomKernel, ScatterKernel, WindowKernel
+from ..schedule.kernels import (
+    GemmKernel,
+    HostKernel,
+    Kernel,
+    LoopKernel,
+    NestedKernel,
+    RandomKernel,
+    ScatterKernel,
+    WindowKernel,
+)
 from ..schedule.pooling import window_work
 from ..schedule.signature import pointers, signature
 from . import cache
 from .image import Image, image
 from .layout import Layout, layout
 from .program import Program
-from .segments import Call, emit_segment, is_worth_threads
+from .segments import Call, emit_segment
+from .work import is_worth_threads
 
 
 def build(graph: Graph, target: Target | None = None, threads: int | None = None) -> Program:
@@ -120,12 +131,22 @@ class _Functions:
                 emit_windows(self.module, name, *work, self.target)
             return name, [(b, 0) for b in (*kernel.reads, *kernel.writes)], []
         name, _ = self._name(kernel)
+        if isinstance(kernel, NestedKernel):
+            return self._nested(name, kernel)
         if isinstance(kernel, ScatterKernel):
             emit_scatter(self.module, name, kernel, self.target)
         else:
             assert isinstance(kernel, RandomKernel)
             emit_random_bits(self.module, name, kernel)
         return name, [(b, 0) for b in (*kernel.reads, *kernel.writes)], []
+
+    def _nested(self, name: str, kernel: NestedKernel) -> Call:
+        bodies = []
+        for i, plan in enumerate(kernel.plans):
+            bodies.append(f"{name}_{i}")
+            emit_segment(self.module, bodies[-1], plan.kernels, plan, kernel.threads, self.of)
+        emit_nested(self.module, name, kernel, bodies)
+        return name, [(b, 0) for b in (*kernel.reads, *kernel.writes, kernel.scratch)], []
 
     def _name(self, key: Hashable) -> tuple[str, bool]:
         new = key not in self._names

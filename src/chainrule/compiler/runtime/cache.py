@@ -24,11 +24,12 @@ import numpy as np
 from ...core.primitive import table
 from ..code.target import Target
 from ..graph import Graph, Value
+from ..nested import Nested
 from .image import Image
 
 LIMIT = 512 << 20
 """Bytes that the entries may take."""
-_MAGIC = b"chainrule compiled 1\n"
+_MAGIC = b"chainrule compiled 2\n"
 _SUFFIX = ".program"
 
 
@@ -52,6 +53,15 @@ def key(graph: Graph, target: Target, threads: int) -> str | None:
     digest = hashlib.sha256()
     for part in (_sources(), np.__version__, llvmlite.__version__, target.key, target.name, str(threads)):
         digest.update(part.encode() + b"\0")
+    lines = _described(graph)
+    if lines is None:
+        return None
+    digest.update("\n".join(lines).encode())
+    return digest.hexdigest()
+
+
+def _described(graph: Graph) -> list[str] | None:
+    """A graph as text, which determines what it computes."""
     numbers: dict[Value, int] = {}
     lines = []
     for value in graph.inputs:
@@ -62,15 +72,21 @@ def key(graph: Graph, target: Target, threads: int) -> str | None:
         lines.append(f"{value.shape} {value.dtype.str} {content}")
         numbers[value] = len(numbers)
     for op in graph.ops:
-        if table.get(op.primitive.name) is not op.primitive:
+        primitive = op.primitive
+        if isinstance(primitive, Nested):
+            inside = [_described(part) for part in primitive.graphs]
+            if None in inside:
+                return None
+            lines.append(f"{primitive.key} {[numbers[v] for v in op.inputs]} {inside}")
+        elif table.get(primitive.name) is primitive:
+            params = sorted((name, repr(value)) for name, value in op.params.items())
+            lines.append(f"{primitive.name} {[numbers[v] for v in op.inputs]} {params}")
+        else:
             return None
-        params = sorted((name, repr(value)) for name, value in op.params.items())
-        lines.append(f"{op.primitive.name} {[numbers[v] for v in op.inputs]} {params}")
         for value in op.outputs:
             numbers[value] = len(numbers)
     lines.append(f"{[numbers[v] for v in graph.outputs]} {sorted(graph.updates.items())}")
-    digest.update("\n".join(lines).encode())
-    return digest.hexdigest()
+    return lines
 
 
 @cache

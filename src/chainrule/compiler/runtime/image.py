@@ -7,6 +7,7 @@ computes, the constants that are read from memory. With the same graph it can be
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,18 +15,20 @@ import numpy as np
 
 from ...core.primitive import table
 from ..graph import Graph, Op, Value
+from ..nested import Nested
 from ..schedule.kernels import (
     GemmKernel,
     HostKernel,
     Kernel,
     LoopKernel,
+    NestedKernel,
     RandomKernel,
     ScatterKernel,
     View,
     WindowKernel,
 )
 from .layout import Layout
-from .segments import is_shared
+from .work import is_shared
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class KernelRecord:
     """A kernel as the report shows it.
 
     Attributes:
-        kind: loops, product, window, scatter, random or host.
+        kind: loops, product, window, scatter, random, scan, cond or host.
         ops: positions of the operations it covers in the graph that was built.
         function: its function in the machine code; several kernels may share one.
         nbytes: bytes that it reads and writes.
@@ -83,7 +86,8 @@ class Image:
         constants: for each constant in memory its position among the graph's, or the array itself.
         arena: bytes of working memory.
         threads: how many threads the work is cut up for; 1 where it is too little to share.
-        faults: for each check of indices the position of the operation, and the length of the axis.
+        faults: for each check of indices the position of the operation, for one inside of another that of the
+            outer one, the graph's and its own; and the length of the axis.
         host_ops: operations of host calls that the graph itself does not have, numbered from its end.
     """
 
@@ -92,7 +96,7 @@ class Image:
     constants: list[int | np.ndarray]
     arena: int
     threads: int
-    faults: list[tuple[int, int]] = field(default_factory=list)
+    faults: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     host_ops: list[Op] = field(default_factory=list)
 
     @property
@@ -121,7 +125,7 @@ class Image:
             [c if isinstance(c, int) else _array(c) for c in document["constants"]],
             int(document["arena"]),
             int(document["threads"]),
-            [(int(op), int(length)) for op, length in document["faults"]],
+            [(tuple(map(int, path)), int(length)) for path, length in document["faults"]],
         )
 
 
@@ -130,7 +134,7 @@ def image(graph: Graph, planned: Layout, steps: list[str | HostKernel], names: l
     positions = {op: i for i, op in enumerate(graph.ops)}
     constants = {v: i for i, v in enumerate(graph.constants)}
     made = Image([], [], [], planned.arena, threads)
-    made.faults = [(positions[fault.op], fault.length) for fault in planned.prepared.faults]
+    made.faults = [(_path(graph, fault.ops), fault.length) for fault in planned.prepared.faults]
     for step in steps:
         if isinstance(step, str):
             made.steps.append(step)
@@ -158,6 +162,26 @@ def image(graph: Graph, planned: Layout, steps: list[str | HostKernel], names: l
     return made
 
 
+def _path(graph: Graph, ops: Sequence[Op]) -> tuple[int, ...]:
+    """Where an operation is: the last of `ops`, in graphs of those before it."""
+    outer, *inner = ops
+    position = next(i for i, op in enumerate(graph.ops) if op is outer)
+    if not inner:
+        return (position,)
+    assert isinstance(outer.primitive, Nested)
+    which, inside = next((i, g) for i, g in enumerate(outer.primitive.graphs) if inner[0] in g.ops)
+    return (position, which, *_path(inside, inner))
+
+
+def op_at(graph: Graph, path: Sequence[int]) -> Op:
+    """The operation at a path of `Image.faults`."""
+    op = graph.ops[path[0]]
+    if len(path) == 1:
+        return op
+    assert isinstance(op.primitive, Nested)
+    return op_at(op.primitive.graphs[path[1]], path[2:])
+
+
 _KINDS: dict[type[Kernel], str] = {
     LoopKernel: "loops",
     GemmKernel: "product",
@@ -169,7 +193,7 @@ _KINDS: dict[type[Kernel], str] = {
 
 
 def _kind(kernel: Kernel) -> str:
-    return _KINDS[type(kernel)]
+    return kernel.op.primitive.name if isinstance(kernel, NestedKernel) else _KINDS[type(kernel)]
 
 
 def _whole(value: Value) -> View:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...core.primitive import table
+from ..code.branch import scratch_bytes
 from ..code.dense import plan_of
 from ..code.expression import Affine, Load, nodes
+from ..code.ir import is_native
 from ..code.target import Target
 from ..graph import Op, Value
 from ..memory import Lifetime, plan
-from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, Schedule, Store
+from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel, Schedule, Store
 from ..schedule.prepare import Prepared
+from .work import is_shared
 
 
 @dataclass
@@ -50,12 +53,15 @@ def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
     last: list[Kernel] = []
     written: set[Value] = set()
     aliases: dict[int, int] = {}
+    constants: dict[Value, None] = {}
     for position, source in enumerate(schedule.sources):
         slot = len(inputs) + position
         replaced = graph.updates.get(position)
         if replaced is not None:
             aliases[slot] = replaced
         if source in inputs or source in graph.constants:
+            if source in graph.constants:
+                constants[source] = None
             if replaced is not None and inputs.get(source) == replaced:
                 last.append(_copy(source, graph.outputs[position], slots, slot))
             else:
@@ -72,10 +78,13 @@ def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
         if isinstance(kernel, GemmKernel):
             kernel.plan = plan_of(kernel.gemm, target, threads)
             kernel.scratch = Value((kernel.plan.scratch * threads,), "uint8", name="scratch")
+        elif isinstance(kernel, NestedKernel):
+            kernel.threads = threads if is_shared(kernel) else 1
+            kernel.plans = [layout(body, target, kernel.threads) for body in kernel.bodies]
+            kernel.scratch = Value((scratch_bytes(kernel),), "uint8", name="scratch")
     lifetimes: dict[Value, Lifetime] = {}
-    constants: dict[Value, None] = {}
     for step, kernel in enumerate(kernels):
-        scratch = [kernel.scratch] if isinstance(kernel, GemmKernel) else []
+        scratch = [kernel.scratch] if isinstance(kernel, GemmKernel | NestedKernel) else []
         for value in (*kernel.reads, *kernel.writes, *scratch):
             if value in graph.constants:
                 constants[value] = None
@@ -94,7 +103,7 @@ def _copy(source: Value, output: Value, slots: dict[Value, tuple[int, int]], slo
     op = Op(table["identity"], [source], {})
     target = op.output
     slots[target] = (slot, 0)
-    if source.dtype.kind not in "biuf" or source.dtype.itemsize > 8 or source.dtype.str[1:] == "f2":
+    if not is_native(source.dtype):
         from ..schedule.build import host_kernel
 
         return host_kernel(op)

@@ -15,7 +15,7 @@ from ..code.pool import pool
 from ..code.target import Library
 from ..graph import Graph, Op
 from ..memory import ALIGNMENT
-from .image import HostCall, Image, KernelRecord
+from .image import HostCall, Image, KernelRecord, op_at
 
 _SEGMENT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
@@ -64,8 +64,8 @@ class Program:
     def fault(self, flags: np.ndarray) -> IndexingError:
         """The error for the checks of indices that failed."""
         op, length = next(
-            (self.graph.ops[op], length)
-            for (op, length), failed in zip(self._image.faults, flags[1:] if flags.size > 1 else flags, strict=True)
+            (op_at(self.graph, path), length)
+            for (path, length), failed in zip(self._image.faults, flags[1:] if flags.size > 1 else flags, strict=True)
             if failed
         )
         message = f"{op.primitive.name}: an index is out of range for an axis of length {length}"

@@ -2,45 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..code.ir import I8, I64, PTR, VOID, Function, Module, Value
-from ..code.loops import elements
 from ..code.pool import BARRIER
 from ..graph import Value as Buffer
-from ..schedule.kernels import GemmKernel, Kernel, LoopKernel
+from ..schedule.kernels import GemmKernel, Kernel, NestedKernel
 from ..schedule.signature import Pointer
-from ..schedule.storage import weight
 from .layout import Layout
+from .work import is_shared
 
 Call = tuple[str, Sequence[Pointer], Sequence[int]]  # a function, the pointers and the numbers that it takes
-
-_ALONE = 3.0  # microseconds of work that one thread had better do alone
-_TOGETHER = 12.0  # microseconds of shared work in a program that are worth waking the others for
-
-
-def microseconds(kernel: Kernel) -> float:
-    """Roughly what a kernel takes on one thread: 150 operations or 20 bytes a nanosecond."""
-    traffic = sum(v.nbytes for v in (*kernel.reads, *kernel.writes))
-    if isinstance(kernel, GemmKernel):
-        return max(kernel.gemm.flops / 150e3, traffic / 20e3)
-    if isinstance(kernel, LoopKernel):
-        return max(elements(kernel) * weight(kernel.ops) / 10e3, traffic / 20e3)
-    return sum(math.prod(v.shape) for v in kernel.writes) / 400
-
-
-def is_shared(kernel: Kernel) -> bool:
-    """Whether several threads do a kernel's work."""
-    if isinstance(kernel, GemmKernel) and kernel.plan.single:
-        return False
-    return microseconds(kernel) > _ALONE
-
-
-def is_worth_threads(kernels: Sequence[Kernel]) -> bool:
-    """Whether a program has enough work that can be shared."""
-    return sum(microseconds(k) for k in kernels if is_shared(k)) > _TOGETHER
 
 
 class _Meeting:
@@ -53,7 +26,7 @@ class _Meeting:
     def needed(self, kernel: Kernel, shared: bool) -> bool:
         """Whether threads must meet before a kernel; it counts as run from now on."""
         reads, writes = self._ranges(kernel.reads), self._ranges(kernel.writes)
-        if isinstance(kernel, GemmKernel):
+        if isinstance(kernel, GemmKernel | NestedKernel):
             writes += self._ranges([kernel.scratch])
         needed = any(
             (shared or other) and (_overlap(writes, r) or _overlap(writes, w) or _overlap(reads, w))

@@ -8,7 +8,9 @@ import numpy as np
 
 from ..code.expression import Affine, Call, Expression, Load, Outside, nodes
 from ..code.gemm import Gemm, Operand
+from ..code.ir import is_native
 from ..graph import Graph, Op, Value
+from ..nested import Nested
 from .access import Index, NotAffine, Reader, SplitAxis, linear, strides
 from .convolution import convolution
 from .groups import CONVOLUTIONS, REDUCTIONS, Group, Grouping
@@ -17,6 +19,7 @@ from .kernels import (
     HostKernel,
     Kernel,
     LoopKernel,
+    NestedKernel,
     RandomKernel,
     Reduction,
     ScatterKernel,
@@ -26,13 +29,17 @@ from .kernels import (
     WindowKernel,
 )
 from .pooling import is_window
-from .prepare import prepare
+from .prepare import Prepared, prepare
 from .storage import stored_values
 
 
 def schedule(graph: Graph) -> Schedule:
     """The kernels of a graph."""
-    prepared = prepare(graph)
+    return scheduled(prepare(graph))
+
+
+def scheduled(prepared: Prepared) -> Schedule:
+    """The kernels of a graph that has been prepared."""
     graph = prepared.graph
     grouping = Grouping(graph, takes_views, [] if prepared.fault is None else [prepared.fault])
     renamed = grouping.output_sources()
@@ -79,7 +86,7 @@ def _kernels(grouping: Grouping, stored: set[Value], plain: set[int]) -> list[Ke
 
 def takes_views(op: Op, position: int) -> bool:
     """Whether an operation's operand may be any strided array."""
-    return not (is_scatter(op) or op.primitive.name == "random_bits" or is_window(op))
+    return not (is_scatter(op) or op.primitive.name == "random_bits" or is_window(op) or is_nested(op))
 
 
 def _opaque(grouping: Grouping, op: Op) -> list[Kernel]:
@@ -91,7 +98,26 @@ def _opaque(grouping: Grouping, op: Op) -> list[Kernel]:
         return [RandomKernel([op], list(op.inputs), list(op.outputs))]
     if is_window(op):
         return [WindowKernel([op], list(op.inputs), list(op.outputs))]
+    if is_nested(op):
+        return [_nested(op)]
     return [_host(grouping, op)]
+
+
+def is_nested(op: Op) -> bool:
+    """Whether an operation is a branch or a loop."""
+    return isinstance(op.primitive, Nested)
+
+
+def _nested(op: Op) -> Kernel:
+    """The kernel of a branch or a loop: native if all that is inside is."""
+    assert isinstance(op.primitive, Nested)
+    bodies = [scheduled(Prepared(graph, {}, [], None)) for graph in op.primitive.graphs]
+    inside = [kernel for body in bodies for kernel in body.kernels]
+    outside = [v for body in bodies for v in (*body.graph.inputs, *body.graph.outputs)]
+    if any(isinstance(kernel, HostKernel) for kernel in inside) or not all(is_native(v.dtype) for v in outside):
+        return host_kernel(op)
+    constants = [v for body in bodies for v in body.constants]
+    return NestedKernel([op], list(dict.fromkeys([*op.inputs, *constants])), list(op.outputs), bodies)
 
 
 def is_scatter(op: Op) -> bool:

@@ -125,6 +125,26 @@ class RandomKernel(Kernel):
         return self.ops[0]
 
 
+@dataclass(eq=False)
+class NestedKernel(Kernel):
+    """`scan` or `cond`, with operands that are in memory as they are.
+
+    Attributes:
+        bodies: the kernels of its graphs.
+        plans, scratch, threads: where their buffers are, the working memory, and how many threads share the
+            work: set when memory is laid out.
+    """
+
+    bodies: list[Schedule] = field(default_factory=list)
+    plans: Any = None
+    scratch: Any = None
+    threads: int = 1
+
+    @property
+    def op(self) -> Op:
+        return self.ops[0]
+
+
 @dataclass
 class Schedule:
     """Kernels in the order in which they can run, and where the graph's outputs come from.
@@ -143,3 +163,9 @@ class Schedule:
     def graph(self) -> Graph:
         """What the kernels compute."""
         return self.prepared.graph
+
+    @property
+    def constants(self) -> list[Value]:
+        """The constants that are read from memory."""
+        read = [*(v for kernel in self.kernels for v in kernel.reads), *self.sources]
+        return [v for v in dict.fromkeys(read) if v in self.graph.constants]

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...core.primitive import table
 from ..graph import Graph, Op, Value
+from ..nested import Loop, Nested
 
 _SPLIT = 1 << 16  # elements of a sum over everything that are worth more than one thread
 
@@ -54,10 +55,16 @@ class Rewriter:
 
 @dataclass(frozen=True)
 class Fault:
-    """An index that may be out of range: `value` tells whether one is, for the operation, along an axis of `length`."""
+    """An index that may be out of range.
+
+    Attributes:
+        value: whether one is.
+        ops: the operation that reads it, behind those whose graphs it is in.
+        length: of the axis.
+    """
 
     value: Value
-    op: Op
+    ops: tuple[Op, ...]
     length: int
 
 
@@ -85,6 +92,9 @@ def prepare(graph: Graph) -> Prepared:
     for op in graph.ops:
         inputs = [r.new.get(v, v) for v in op.inputs]
         r.origin = op
+        if isinstance(op.primitive, Nested):
+            _take_inside(r, op, inputs)
+            continue
         if op.primitive.name in ("index", "index_add", "index_set"):
             _check_indices(r, op, inputs)
         rewrite = _REWRITES.get(op.primitive.name)
@@ -107,6 +117,46 @@ def prepare(graph: Graph) -> Prepared:
     return Prepared(prepared, r.origins, faults, fault)
 
 
+def _take_inside(r: Rewriter, op: Op, inputs: Sequence[Value]) -> None:
+    """Prepare the graphs of a branch or a loop: their checks become outputs of it, their constants the graph's."""
+    primitive = op.primitive
+    assert isinstance(primitive, Nested)
+    inside = [prepare(graph) for graph in primitive.graphs]
+    faults = [fault for part in inside for fault in part.faults]
+    is_loop = isinstance(primitive, Loop)
+    first = primitive.carried if isinstance(primitive, Loop) else len(op.outputs)
+    graphs = []
+    for part, graph in zip(inside, primitive.graphs, strict=True):
+        checked = Graph(list(graph.inputs), list(part.graph.ops), part.graph.outputs[: len(graph.outputs)])
+        checked.constants = dict(part.graph.constants)
+        flags: list[Value] = []
+        for fault in faults:
+            # Whether an index was out of range at any step so far is carried from step to step.
+            before = Value((), np.bool_)
+            checked.inputs[first + len(flags) : first + len(flags)] = [before] if is_loop else []
+            if fault not in part.faults:
+                checked.constants[before] = np.asarray(False)
+                flags.append(before)
+            elif is_loop:
+                either = Op(table["logical_or"], [before, fault.value], {}, place=op.place, path=op.path)
+                checked.ops.append(either)
+                flags.append(either.output)
+            else:
+                flags.append(fault.value)
+        checked.outputs[first:first] = flags
+        graphs.append(checked)
+        r.constants.update(checked.constants)
+    begin = [r.number(False, np.bool_) for _ in faults] if is_loop else []
+    made = Op(
+        primitive.with_graphs(graphs), [*inputs[:first], *begin, *inputs[first:]], {}, place=op.place, path=op.path
+    )
+    r.append(made)
+    checks = made.outputs[first : first + len(faults)]
+    r.new.update(zip(op.outputs, [v for v in made.outputs if v not in checks], strict=True))
+    for fault, value in zip(faults, checks, strict=True):
+        r.faults[value, fault.length] = Fault(value, (op, *fault.ops), fault.length)
+
+
 def _check_indices(r: Rewriter, op: Op, inputs: Sequence[Value]) -> None:
     """Whether the index arrays that are no constants stay within the axes that they index."""
     name, pattern = op.primitive.name, op.params["pattern"]
@@ -123,7 +173,7 @@ def _check_indices(r: Rewriter, op: Op, inputs: Sequence[Value]) -> None:
                 outside = r.apply("logical_or", low, high)
                 if array.size != 1:
                     outside = r.apply("any", outside, axis=tuple(range(array.ndim)), keepdims=False)
-                r.faults[array, length] = Fault(outside, op, length)
+                r.faults[array, length] = Fault(outside, (op,), length)
         axis += entry[0] != "n"
 
 

@@ -1,0 +1,47 @@
+"""How much work kernels are, and whether it is worth sharing among threads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..code.loops import elements
+from ..nested import Loop
+from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel
+from ..schedule.storage import weight
+
+_ALONE = 3.0  # microseconds of work that one thread had better do alone
+_TOGETHER = 12.0  # microseconds of shared work in a program that are worth waking the others for
+
+
+def microseconds(kernel: Kernel) -> float:
+    """Roughly what a kernel takes on one thread: 150 operations or 20 bytes a nanosecond."""
+    traffic = sum(v.nbytes for v in (*kernel.reads, *kernel.writes))
+    if isinstance(kernel, GemmKernel):
+        return max(kernel.gemm.flops / 150e3, traffic / 20e3)
+    if isinstance(kernel, LoopKernel):
+        return max(elements(kernel) * weight(kernel.ops) / 10e3, traffic / 20e3)
+    if isinstance(kernel, NestedKernel):
+        bodies = [sum(map(microseconds, body.kernels)) for body in kernel.bodies]
+        return max(bodies) * _turns(kernel)
+    return sum(math.prod(v.shape) for v in kernel.writes) / 400
+
+
+def _turns(kernel: NestedKernel) -> int:
+    primitive = kernel.op.primitive
+    return primitive.length if isinstance(primitive, Loop) else 1
+
+
+def is_shared(kernel: Kernel) -> bool:
+    """Whether several threads do a kernel's work."""
+    if isinstance(kernel, GemmKernel) and kernel.plan is not None and kernel.plan.single:
+        return False
+    if isinstance(kernel, NestedKernel):
+        # Threads meet at every step, for what they share there.
+        return any(is_worth_threads(body.kernels) for body in kernel.bodies)
+    return microseconds(kernel) > _ALONE
+
+
+def is_worth_threads(kernels: Sequence[Kernel]) -> bool:
+    """Whether a program has enough work that can be shared."""
+    return sum(microseconds(k) for k in kernels if is_shared(k)) > _TOGETHER
