@@ -9,6 +9,8 @@ import pytest
 
 import chainrule as cr
 from chainrule.compiler.graph import Graph, evaluate
+from chainrule.compiler.runtime.build import code_of
+from chainrule.compiler.runtime.layout import layout
 from chainrule.compiler.schedule.build import schedule
 from chainrule.compiler.schedule.kernels import HostKernel
 
@@ -131,6 +133,24 @@ def test_layer_norm_is_one_kernel(wanted: Any) -> None:
     graph = b.graph(b.add(b.multiply(b.multiply(c, scale), w), bias))
     assert len(schedule(graph).kernels) == 1
     check(graph, random_arrays(graph), wanted)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 4, 9), (2, 37, 7, 7), (5, 3, 1, 1), (4, 16, 0, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_batch_norm_runs_along_rows_of_pixels(wanted: Any, shape: tuple[int, ...], dtype: str) -> None:
+    b = Builder()
+    x, eps = b.input(*shape, dtype=dtype), b.constant(1e-5, dtype)
+    w, bias = (b.reshape(b.input(shape[1], dtype=dtype), shape=(1, shape[1], 1, 1)) for _ in range(2))
+    axes: dict[str, Any] = {"axis": (0, 2, 3), "keepdims": True}
+    c = b.subtract(x, b.mean(x, **axes))
+    scale = b.reciprocal(b.sqrt(b.add(b.mean(b.square(c), **axes), eps)))
+    graph = b.graph(b.relu(b.add(b.multiply(b.multiply(c, scale), w), bias)))
+    assert len(schedule(graph).kernels) == 1
+    if shape[2] > 1:
+        # Weights and biases lie along the channels, but are read once a channel: pixels matter.
+        assert "gather" not in str(code_of(layout(schedule(graph), wanted, 1), wanted, 1)[0])
+    with np.errstate(all="ignore"):
+        check(graph, random_arrays(graph), wanted, scale=256)
 
 
 @pytest.mark.parametrize("integers", ["int32", "int64", "uint8"])
@@ -257,9 +277,6 @@ def test_each_call_has_its_own_arrays(wanted: Any) -> None:
 
 
 def test_kernels_that_differ_in_offsets_only_share_code(wanted: Any) -> None:
-    from chainrule.compiler.runtime.build import code_of
-    from chainrule.compiler.runtime.layout import layout
-
     b = Builder()
     x = b.input(6, 64)
     parts = [b.index(x, pattern=(("i", i), ("s", 16 * (i % 3), 16 * (i % 3) + 16, 1))) for i in range(6)]

@@ -83,8 +83,9 @@ class _LoopCode:
         outer, inner = _merged(kernel.outer, affines), _merged(kernel.inner, affines)
         self.vertical = False
         if kernel.reductions:
-            if outer and self._unit_steps(outer[-1][0]) > (self._unit_steps(inner[-1][0]) if inner else 0):
-                self.vertical = True
+            self.vertical = bool(outer) and self._unit_steps(outer[-1][0]) > (
+                self._unit_steps(inner[-1][0]) if inner else 0
+            )
             vector_list = outer if self.vertical else inner
         else:
             vector_list = outer
@@ -98,7 +99,10 @@ class _LoopCode:
             self._inner_ids = {self.vector_axis}
 
     def _unit_steps(self, axis: int) -> int:
-        return sum(isinstance(n, Load) and n.index.coefficient(axis) == 1 for n in self.expressions)
+        """How many of the addresses that change along the inner axes advance by one element along an axis."""
+        at = [n.index for n in self.expressions if isinstance(n, Load)] + [s.index for s in self.kernel.stores]
+        changing = [index for index in at if any(a in self._inner_ids for a, _ in index.terms)]
+        return sum(index.coefficient(axis) == 1 for index in changing)
 
     def _levels(self) -> None:
         """Which nodes change along the inner axes, and in which pass each is known."""
