@@ -360,3 +360,12 @@ def test_nothing_is_written_for_values_without_elements(wanted: Any) -> None:
     total = b.sum(x, axis=(0,), keepdims=False)
     graph = b.graph(b.where(b.less(x, total), x, total), total, b.concat(b.tanh(x), b.exp(x), axis=0))
     check(graph, random_arrays(graph), wanted)
+
+
+def test_a_moved_operand_that_is_a_result_as_well(wanted: Any) -> None:
+    b = Builder()
+    x, w = b.input(3), b.input(3, 3)
+    column = b.reshape(b.multiply(x, x), shape=(3, 1))
+    flat = b.reshape(b.matmul(w, column, transpose_a=True, transpose_b=False), shape=(3,))
+    graph = b.graph(flat, column.op.inputs[0], column)
+    check(graph, random_arrays(graph), wanted)

@@ -23,7 +23,7 @@ from ..primitives.shape import identity
 from . import arguments
 from .graph import Graph, Op, Value
 from .guards import Guards
-from .passes import optimise
+from .passes import optimise_step
 from .state import Cell, intercepted, node_slot
 from .trace import Source, Trace
 
@@ -140,7 +140,7 @@ def _capture(
     captured.raw.outputs = [value for value, _ in wanted]
     captured.seconds["trace"] = time.perf_counter() - started
     started = time.perf_counter()
-    graph = optimise(captured.raw)
+    graph = optimise_step(captured.raw)
     captured.seconds["passes"] = time.perf_counter() - started
     _settle(graph, [holder for _, holder in wanted])
     if not _agree(captured.states):

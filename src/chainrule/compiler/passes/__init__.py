@@ -2,6 +2,7 @@
 
 from ..graph import Graph
 from .dead_code import remove_dead_code
+from .loops import improve_loops
 from .sharing import share
 from .simplify import simplify
 from .sums import join_sums
@@ -14,3 +15,10 @@ def optimise(graph: Graph) -> Graph:
     for _ in range(2):  # what one pass leaves, another one can use
         graph = remove_dead_code(share(sink_transposes(simplify(graph))))
     return graph
+
+
+def optimise_step(graph: Graph) -> Graph:
+    """All passes, for a graph that is complete: no part of it will be differentiated any more."""
+    graph = optimise(graph)
+    improved = improve_loops(graph, optimise)
+    return graph if improved is graph else optimise(improved)

@@ -66,7 +66,7 @@ def _kernels(grouping: Grouping, stored: set[Value], plain: set[int]) -> list[Ke
         if group.is_assembled:
             kernels.extend(_copies(grouping, group))
         elif group.opaque is not None:
-            kernels.extend(_opaque(grouping, group.opaque))
+            kernels.extend(_opaque(grouping, group, group.opaque))
         elif group.product is not None:
             try:
                 kernels.append(_product(grouping, group, stored))
@@ -89,7 +89,7 @@ def takes_views(op: Op, position: int) -> bool:
     return not (is_scatter(op) or op.primitive.name == "random_bits" or is_window(op) or is_nested(op))
 
 
-def _opaque(grouping: Grouping, op: Op) -> list[Kernel]:
+def _opaque(grouping: Grouping, group: Group, op: Op) -> list[Kernel]:
     """The kernels of an operation that is no loop nest."""
     name = op.primitive.name
     if is_scatter(op):
@@ -100,7 +100,7 @@ def _opaque(grouping: Grouping, op: Op) -> list[Kernel]:
         return [WindowKernel([op], list(op.inputs), list(op.outputs))]
     if is_nested(op):
         return [_nested(op)]
-    return [_host(grouping, op)]
+    return [_host(grouping, group, op)]
 
 
 def is_nested(op: Op) -> bool:
@@ -149,7 +149,7 @@ def _copies(grouping: Grouping, group: Group) -> list[Kernel]:
     steps = strides(out.shape)
     kernels: list[Kernel] = []
     for value, start in group.parts:
-        view = _view(grouping, value)
+        view = _view(grouping, value, group.position)
         axes = [(d, n) for d, n in enumerate(value.shape) if n != 1]
         source = Affine(view.offset, [(d, view.strides[d]) for d, _ in axes])
         place = Affine(start * steps[axis], [(d, steps[d]) for d, _ in axes])
@@ -158,16 +158,17 @@ def _copies(grouping: Grouping, group: Group) -> list[Kernel]:
     return kernels
 
 
-def _view(grouping: Grouping, value: Value) -> View:
-    if grouping.is_leaf(value):
+def _view(grouping: Grouping, value: Value, position: int) -> View:
+    """Where the kernel at a position reads an operand."""
+    if grouping.is_before(value, position):
         return View(value, 0, strides(value.shape), value.shape, value.dtype)
-    found = grouping.view(value)
+    found = grouping.view(value, position)
     assert found is not None
     return View(found[0], found[1].offset, found[2], value.shape, value.dtype)
 
 
-def _host(grouping: Grouping, op: Op) -> Kernel:
-    operands = [_view(grouping, value) for value in op.inputs]
+def _host(grouping: Grouping, group: Group, op: Op) -> Kernel:
+    operands = [_view(grouping, value, group.position) for value in op.inputs]
     return HostKernel([op], [v.base for v in operands], list(op.outputs), operands)
 
 
@@ -250,7 +251,7 @@ def _product(grouping: Grouping, group: Group, stored: set[Value]) -> GemmKernel
         return _convolution(grouping, group, op, stored)
     product = Outside(op.output, op.output.dtype)
     reader = Reader(group.sizes, _names(grouping, group, stored), grouping.graph.constants, {op.output: product})
-    a, b = (_view(grouping, v) for v in op.inputs)
+    a, b = (_view(grouping, v, group.position) for v in op.inputs)
     index = group.place[op.output]
     reduced, fresh = len(group.sizes), len(group.sizes) + 1
     depth = op.inputs[0].shape[-2 if op.params["transpose_a"] else -1]
@@ -285,7 +286,7 @@ def _product(grouping: Grouping, group: Group, stored: set[Value]) -> GemmKernel
 def _convolution(grouping: Grouping, group: Group, op: Op, stored: set[Value]) -> GemmKernel:
     product = Outside(op.output, op.output.dtype)
     reader = Reader(group.sizes, _names(grouping, group, stored), grouping.graph.constants, {op.output: product})
-    a, b = (_view(grouping, v) for v in op.inputs)
+    a, b = (_view(grouping, v, group.position) for v in op.inputs)
     stores = _stores(group, reader, stored)
     work = convolution(op, a, b, group.place[op.output], product, stores)
     ops = _in_order(grouping, reader, op)

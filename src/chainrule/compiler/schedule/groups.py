@@ -163,6 +163,11 @@ class Grouping:
         """Whether a kernel other than its own finds the value in memory (if that is what is decided for it)."""
         return value in self.group_of or value in self.sources
 
+    def is_before(self, value: Value, position: int) -> bool:
+        """Whether the kernel at a position finds the value in memory (if that is what is decided for it)."""
+        maker = self.group_of.get(value)
+        return value in self.sources or (maker is not None and maker.position < position)
+
     # One operation
 
     def _assign(self, op: Op, late: bool) -> None:
@@ -374,12 +379,13 @@ class Grouping:
             pass
         self._store(value)
 
-    def view(self, value: Value) -> tuple[Value, Affine, tuple[int, ...]] | None:
-        """Where in memory a value can be read: the value that is there, the address of the first element
-        as `Affine` constant and the strides; None if it cannot be read without computing."""
+    def view(self, value: Value, position: int | None = None) -> tuple[Value, Affine, tuple[int, ...]] | None:
+        """Where in memory the kernel at a position (by default, one that comes last) can read a value: what is there,
+        the address of the first element as `Affine` constant and the strides; None if it has to be computed."""
         index = tuple(Affine(0, [(d, 1)]) if n != 1 else Affine() for d, n in enumerate(value.shape))
         sizes = Sizes(dict(enumerate(value.shape)))
-        reader = Reader(sizes, lambda v: v if self.is_leaf(v) else None, {})
+        last = len(self.groups) if position is None else position
+        reader = Reader(sizes, lambda v: v if self.is_before(v, last) else None, {})
         found = reader.at(value, index)
         if not isinstance(found, Load) or found.guard is not None or found.index.dynamic:
             return None

@@ -37,10 +37,10 @@ def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
         if group.opaque is not None:
             forced.update(group.opaque.outputs)
             operands = [v for v, _ in group.parts] if group.is_assembled else group.opaque.inputs
-            forced.update(_base(grouping, v) for v in operands)
+            forced.update(_base(grouping, v, group.position) for v in operands)
             continue
         if group.product is not None:
-            forced.update(_base(grouping, v) for v in group.product.inputs)
+            forced.update(_base(grouping, v, group.position) for v in group.product.inputs)
         for value in group.values:
             if value in group.sums:
                 forced.add(value)
@@ -60,11 +60,11 @@ def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
     return stored
 
 
-def _base(grouping: Grouping, value: Value) -> Value:
-    """What is in memory where an operand is read."""
-    if grouping.is_leaf(value):
+def _base(grouping: Grouping, value: Value, position: int) -> Value:
+    """What is in memory where an operand is read by the kernel at a position."""
+    if grouping.is_before(value, position):
         return value
-    found = grouping.view(value)
+    found = grouping.view(value, position)
     assert found is not None
     return found[0]
 
