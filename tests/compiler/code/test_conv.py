@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.compiler.code import conv, conv_weights
+from chainrule.compiler.code import conv, conv_plans, conv_weights
 from chainrule.compiler.code.dense import emit_dense, plan_of
 from chainrule.compiler.code.expression import Affine, Call, Load, Outside
 from chainrule.compiler.code.ir import I64, PTR, VOID, Module, type_of
@@ -143,14 +143,44 @@ def test_large_convolutions_are_shared(dtype, threads):
 @pytest.mark.parametrize("case", CASES)
 def test_images_that_are_cut_into_bands(case, name, monkeypatch):
     """What large images need, tried on small ones: a cache that holds a few rows."""
-    known = conv.bands
+    known = conv_plans.bands
 
     def few_rows(layout, rows, images, type, wanted, threads):
         return known(layout, rows, images, type, dataclasses.replace(wanted, l2=1), threads)
 
-    monkeypatch.setattr(conv, "bands", few_rows)
+    monkeypatch.setattr(conv_plans, "bands", few_rows)
     monkeypatch.setattr(conv_weights, "bands", few_rows)
     check(*CASES[case], name=name, threads=2)
+
+
+# Batches that fill vectors of images: (height, width), kernel, parameters.
+SMALL_IMAGES = {
+    "seven by seven": ((7, 7), (3, 3), SAME),
+    "wider than a vector": ((5, 40), (3, 3), SAME),
+    "fourteen by fourteen": ((14, 14), (5, 3), settings_of(padding=((2, 2), (1, 1)))),
+    "step of two": ((9, 7), (3, 3), settings_of((2, 2), ((1, 1), (1, 1)))),
+    "step of two, one tap across": ((8, 8), (2, 1), settings_of((2, 2))),
+    "rows in steps": ((8, 9), (3, 2), settings_of((3, 1), ((0, 1), (1, 0)))),
+    "columns in steps": ((6, 9), (2, 3), settings_of((1, 2), ((1, 0), (2, 2)), (2, 1))),
+    "one axis": ((1, 40), (1, 5), settings_of(padding=((0, 0), (2, 2)))),
+    "padding beyond the kernel": ((4, 5), (2, 2), settings_of(padding=((3, 3), (4, 2)))),
+    "groups": ((7, 6), (3, 3), settings_of(padding=((1, 1), (1, 1)), groups=2)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("case", SMALL_IMAGES)
+def test_vectors_along_images(case, name, dtype):
+    size, kernel, params = SMALL_IMAGES[case]
+    groups = params["groups"]
+    shapes = (32, 16 * groups, *size), (20 * groups, 16, *kernel)
+    check(*shapes, params, name=name, dtype=dtype, ops="fb", relu=dtype == "float32", threads=3)
+    x, w = (Buffer(np.zeros(s, dtype)) for s in shapes)
+    out = output_size(size, kernel, params["stride"], params["padding"], params["dilation"])
+    made = {"axes": (0, 1, 2, 3), "product": Outside("product", np.dtype(dtype)), "stores": []}
+    plan = plan_of(conv.forward(x.view(), w.view(), out, **params, **made), target(name), 1)
+    assert isinstance(plan, conv_plans.LanesPlan)
 
 
 def test_one_large_image_is_shared_by_its_rows():

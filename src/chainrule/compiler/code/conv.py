@@ -1,10 +1,11 @@
-"""Convolutions as products without im2col: what is computed, and how it is cut up.
+"""Convolutions as products without im2col: what is computed.
 
 Rows of a tile are output channels, its vectors run over pixels. A unit of work is a few images of one
 group: it copies their channels into a `Padded` layout, in which every tap of the kernel is a constant distance,
 and sums over channels and taps. The cotangent of the images is the same sum with other taps: those
 that reach a pixel. Where the convolution moves in steps these differ from pixel to pixel, and pixels
-of the same taps make a `Part`. The cotangent of the weights is in `conv_weights.py`.
+of the same taps make a `Part`. `conv_plans.py` says how the work is cut up; the cotangent of the weights
+is in `conv_weights.py`.
 
 Images are in the order (image, channel, row, column) on both sides; nothing else knows another one.
 """
@@ -19,15 +20,9 @@ from typing import Any
 from ..schedule.kernels import Store, View
 from .elements import pointers
 from .expression import Outside
-from .image import Padded, Pair, padded
-from .ir import Type, type_of
-from .target import Target
-from .tile import choose
+from .image import Pair
 
 Axes = tuple[int, int, int, int]
-
-SPLIT_FLOPS = 400_000
-_PIXELS = 256  # that a unit has at least, if there are so many
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,74 +150,3 @@ def backward(
         n, groups, w.shape[1], outputs, grouped(g, groups), (height, width),
         (w.base, w.offset, (outputs * output, channel, output)), (1, 1), tuple(parts), axes, product, stores,
     )  # fmt: skip
-
-
-class ConvolutionPlan:
-    """How a convolution is cut up: what `emit_convolution` writes out.
-
-    Attributes:
-        scratch: bytes of working memory for each thread.
-        single: whether one thread does all of it.
-    """
-
-    def __init__(self, conv: Convolution, target: Target, threads: int) -> None:
-        self.conv, self.target = conv, target
-        self.type: Type = type_of(conv.product.dtype)
-        self.single = conv.flops < SPLIT_FLOPS
-        threads = 1 if self.single else threads
-        taps = [t.position for p in conv.parts for t in p.taps] or [(0, 0)]
-        outputs = max(p.size[0] for p in conv.parts), max(p.size[1] for p in conv.parts)
-        one = padded(conv.size, conv.step, outputs, taps, conv.channels, 1, 0)
-        self.together = together(conv.images, one.plane, threads)
-        self.bands, self.band_rows = bands(one, outputs[0], conv.images * conv.groups, self.type, target, threads)
-        outputs = self.band_rows, outputs[1]
-        columns = (self.together - 1) * one.plane + (outputs[0] - 1) * one.pitch + outputs[1]
-        self.shape = choose([conv.outputs], columns, self.type, target)
-        self.layout = padded(
-            conv.size, conv.step, outputs, taps, conv.channels, self.together, self.shape.columns, self.bands > 1
-        )
-        self.blocks = -(-conv.outputs // self.shape.rows)
-        self.last_rows = conv.outputs - (self.blocks - 1) * self.shape.rows
-        self.panels = -(-columns // self.shape.columns)
-        self.width = self.panels * self.shape.columns
-        self.columns = columns
-        self.image_blocks = conv.images // self.together
-        shared = conv.groups * self.image_blocks * self.bands
-        self.row_chunks = 1 if shared % threads == 0 or shared >= 8 * threads else min(threads, self.blocks)
-        self.units = shared * self.row_chunks
-        # Weights of a chunk of rows, for all parts: tile by tile (channel, tap, row).
-        self.depths = [conv.channels * max(len(p.taps), 1) for p in conv.parts]
-        size = self.type.nbytes
-        chunk = -(-self.blocks // self.row_chunks)
-        self.weight_starts = [sum(self.depths[:i]) * self.shape.rows * chunk for i in range(len(self.depths))]
-        self.weight_bytes = lines_of(sum(self.depths) * self.shape.rows * chunk * size)
-        self.image_bytes = lines_of((self.layout.elements + 64) * size)
-        self.result_bytes = lines_of((chunk * self.shape.rows * self.width + self.shape.columns) * size)
-        in_turn = 2 if any(p.apart[1] == 2 for p in conv.parts) else 1
-        self.scratch = self.weight_bytes + self.image_bytes + in_turn * self.result_bytes
-
-
-def together(images: int, plane: int, threads: int) -> int:
-    """How many images a unit has: enough pixels for whole tiles, and equal shares for the threads."""
-    wanted = max(1, _PIXELS // plane)
-    fits = [n for n in range(1, images + 1) if images % n == 0 and n <= wanted]
-    fair = [n for n in fits if images // n % threads == 0]
-    return (fair or fits)[-1]
-
-
-def bands(layout: Padded, rows: int, images: int, type: Type, target: Target, threads: int) -> tuple[int, int]:
-    """Into how many bands an image is cut, and their rows: each fits into half of the second-level cache, and there
-    are enough for the threads."""
-    bands = 1
-    if layout.rows > 1 and layout.elements * type.nbytes > target.l2 // 2:
-        around = layout.rows - rows
-        line = layout.channels * layout.channel * type.nbytes // layout.rows
-        bands = -(-rows // max(target.l2 // 2 // line - around, around, 4))
-    if images % threads and images < 8 * threads and rows >= 4 * threads and layout.images == 1:
-        bands = max(bands, threads)
-    height = -(-rows // bands)
-    return -(-rows // height), height
-
-
-def lines_of(nbytes: int) -> int:
-    return -(-nbytes // 64) * 64

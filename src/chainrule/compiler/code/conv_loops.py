@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from .conv import ConvolutionPlan, Part
+from .conv import Part
+from .conv_plans import AnyPlan, ConvolutionPlan
 from .elements import Elements
 from .image import emit_copy, emit_zeros
 from .ir import I1, I64, PTR, VOID, Function, Module, Value, vector
@@ -54,18 +55,22 @@ class DenseCode:
         return self._helpers[packing]
 
 
-class _ConvolutionCode(DenseCode):
-    def __init__(self, module: Module, name: str, plan: ConvolutionPlan, arguments: dict[tuple[Any, int], int]) -> None:
+Plan = TypeVar("Plan", bound=AnyPlan)
+
+
+class ConvolutionCode(DenseCode, Generic[Plan]):
+    """What all ways of cutting up a convolution have in common: the units of a thread's share, and the weights."""
+
+    def __init__(self, module: Module, name: str, plan: Plan, arguments: dict[tuple[Any, int], int]) -> None:
         super().__init__(module, name, arguments, plan.scratch)
         self.plan, self.conv = plan, plan.conv
         f = self.f
         self.weights = self.room
         self.images = f.offset(self.room, plan.weight_bytes)
         self.results = f.offset(self.images, plan.image_bytes)
-        lanes = plan.shape.lanes
         low, high = self.share(plan.units, plan.single)
         with f.when(low < high):
-            emit_zeros(f, plan.type, lanes, self.images, plan.layout.elements)
+            emit_zeros(f, plan.type, plan.shape.lanes, self.images, plan.image_elements)
         with f.loop(low, high) as loop:
             unit = loop.index
             band = unit % plan.bands
@@ -75,18 +80,19 @@ class _ConvolutionCode(DenseCode):
             first, last = chunk * plan.blocks // plan.row_chunks, (chunk + 1) * plan.blocks // plan.row_chunks
             with f.when(f.equal(unit, low) | (f.equal(block, 0) & f.equal(band, 0))):
                 self._pack_weights(group, first, last)
-            source = self.conv.source
-            image, by_group, *strides = source.strides
-            start = block * (plan.together * image) + group * by_group
-            at = f.element(self.address(source.buffer, source.offset), start, plan.type)
-            begin = band * plan.band_rows
-            steps = (image, strides[0], strides[1], strides[2])
-            emit_copy(f, plan.layout, plan.type, lanes, at, steps, self.images, begin)
-            for together in self._side_by_side():
-                for place, number in enumerate(together):
-                    self._part(number, place, first, last)
-                self._epilogue([self.conv.parts[n] for n in together], block, group, first, last, begin)
+            self._unit(block, band, group, first, last)
         f.ret()
+
+    def _unit(self, block: Value, band: Value, group: Value, first: Value, last: Value) -> None:
+        """A block of images, a band of their rows, a group, and its blocks of output channels `first` to `last`."""
+        raise NotImplementedError
+
+    def _source(self, block: Value, group: Value) -> Value:
+        """The address of a block's first image and a group's first channel."""
+        source = self.conv.source
+        image, by_group, *_ = source.strides
+        start = block * (self.plan.together * image) + group * by_group
+        return self.f.element(self.address(source.buffer, source.offset), start, self.plan.type)
 
     def _rows(self, block: Value, body: Callable[[int], None]) -> None:
         """The body for the number of rows that a block of rows has."""
@@ -127,6 +133,21 @@ class _ConvolutionCode(DenseCode):
         for number, part in enumerate(self.conv.parts):
             groups.setdefault(part.start[0] if part.apart[1] == 2 else -1 - number, []).append(number)
         return list(groups.values())
+
+
+class _ConvolutionCode(ConvolutionCode[ConvolutionPlan]):
+    """Pixels in vectors."""
+
+    def _unit(self, block: Value, band: Value, group: Value, first: Value, last: Value) -> None:
+        plan, (image, _, *strides) = self.plan, self.conv.source.strides
+        begin = band * plan.band_rows
+        steps = (image, strides[0], strides[1], strides[2])
+        source = self._source(block, group)
+        emit_copy(self.f, plan.layout, plan.type, plan.shape.lanes, source, steps, self.images, begin)
+        for together in self._side_by_side():
+            for place, number in enumerate(together):
+                self._part(number, place, first, last)
+            self._epilogue([self.conv.parts[n] for n in together], block, group, first, last, begin)
 
     def _part(self, number: int, place: int, first: Value, last: Value) -> None:
         """The sums of a part, into results number `place`."""

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..schedule.kernels import Store, View
-from .conv import SPLIT_FLOPS, Axes, Images, bands, grouped, lines_of, taps_of, together
+from .conv import Axes, Images, grouped, taps_of
 from .conv_loops import DenseCode
+from .conv_plans import SPLIT_FLOPS, bands, lines_of, together
 from .elements import Elements, pointers
 from .expression import Outside
 from .image import Pair, emit_copy, emit_zeros, padded

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .conv import Convolution, ConvolutionPlan
+from .conv import Convolution
+from .conv_lanes import emit_lanes
 from .conv_loops import emit_convolution
+from .conv_plans import ConvolutionPlan, LanesPlan, suits_lanes
 from .conv_weights import WeightGradient, WeightGradientPlan, emit_weight_gradient
 from .gemm import Gemm, Plan
 from .gemm_loops import emit_gemm
@@ -13,7 +15,7 @@ from .ir import Function, Module
 from .target import Target
 
 Dense = Gemm | Convolution | WeightGradient
-DensePlan = Plan | ConvolutionPlan | WeightGradientPlan
+DensePlan = Plan | ConvolutionPlan | LanesPlan | WeightGradientPlan
 
 
 def plan_of(work: Dense, target: Target, threads: int) -> DensePlan:
@@ -21,7 +23,7 @@ def plan_of(work: Dense, target: Target, threads: int) -> DensePlan:
     if isinstance(work, Gemm):
         return Plan(work, target, threads)
     if isinstance(work, Convolution):
-        return ConvolutionPlan(work, target, threads)
+        return (LanesPlan if suits_lanes(work, target) else ConvolutionPlan)(work, target, threads)
     return WeightGradientPlan(work, target, threads)
 
 
@@ -36,4 +38,6 @@ def emit_dense(module: Module, name: str, plan: DensePlan, arguments: dict[tuple
         return emit_gemm(module, name, plan, arguments)
     if isinstance(plan, ConvolutionPlan):
         return emit_convolution(module, name, plan, arguments)
+    if isinstance(plan, LanesPlan):
+        return emit_lanes(module, name, plan, arguments)
     return emit_weight_gradient(module, name, plan, arguments)

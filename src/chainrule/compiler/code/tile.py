@@ -97,6 +97,7 @@ class Micro:
         masked: whether only `rest` columns of the last vector may be touched in the result, and in B.
         b_masked: the same in B; a packed panel has all columns of its vectors.
         taps: a further, innermost reduced axis: offsets in B, and steps of `tap_step` in A; none: no such axis.
+        windowed: whether only some of the taps count: from the one to the other that are given at the call.
     """
 
     type: Type
@@ -110,12 +111,16 @@ class Micro:
     b_masked: bool
     taps: tuple[int, ...] = ()
     tap_step: int = 0
+    windowed: bool = False
 
 
 def emit_micro(module: Module, name: str, micro: Micro) -> Function:
-    """The function `name(a, b, out, i64 length, i1 add)`: out (+)= tile; `add` keeps what is in out."""
-    f = module.function(name, [PTR, PTR, PTR, I64, I1], internal=True)
-    a, b, out, length, add = f.arguments
+    """The function `name(a, b, out, i64 length, i1 add)`: out (+)= tile; `add` keeps what is in out.
+
+    If `windowed`, it takes the first tap and one past the last besides.
+    """
+    f = module.function(name, [PTR, PTR, PTR, I64, I1] + [I64, I64] * micro.windowed, internal=True)
+    a, b, out, length, add, *window = f.arguments
     wide = vector(micro.type, micro.lanes)
     rows, vectors = len(micro.offsets), micro.vectors
     partial = micro.rest < micro.lanes
@@ -132,7 +137,7 @@ def emit_micro(module: Module, name: str, micro: Micro) -> Function:
 
     totals = f.cond(add, load_out, lambda: [f.zero(wide)] * len(places))
 
-    table = module.table(f"{name}_taps", I64, micro.taps) if len(micro.taps) > 1 else None
+    table = module.table(f"{name}_taps", I64, micro.taps) if len(micro.taps) > 1 or micro.windowed else None
 
     def multiply(a_at: Value, b_at: Value, totals: list[Value]) -> list[Value]:
         columns = [f.load_masked(wide, b_at, b_masks[v], v * micro.lanes) for v in range(vectors)]
@@ -146,7 +151,9 @@ def emit_micro(module: Module, name: str, micro: Micro) -> Function:
         if level == len(micro.reduced):
             if table is None:
                 return multiply(a_at, f.element(b_at, micro.taps[0] if micro.taps else 0, micro.type), totals)
-            with f.loop(0, len(micro.taps), carry=[a_at, *totals]) as loop:
+            begin, end = window if micro.windowed else (0, len(micro.taps))
+            a_first = f.element(a_at, begin * micro.tap_step, micro.type) if micro.windowed else a_at
+            with f.loop(begin, end, carry=[a_first, *totals]) as loop:
                 here, *sums = loop.carried
                 tap = f.load(I64, f.address_of(table), loop.index)
                 sums = multiply(here, f.element(b_at, tap, micro.type), sums)
