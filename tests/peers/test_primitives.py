@@ -196,6 +196,8 @@ PEERS: dict[str, Callable[..., Any]] = {
     "cumulative_prod": _softened(torch.cumprod),
     "softmax": _softened(torch.softmax),
     "log_softmax": _softened(torch.log_softmax),
+    "cross_entropy": F.cross_entropy,
+    "excess": lambda x, classes: torch.softmax(x, 1) - F.one_hot(classes, x.shape[1]),
     "softplus": F.softplus,
     "argsort": lambda x, axis, descending, stable: torch.argsort(x, dim=axis, descending=descending, stable=stable),
     "searchsorted": lambda a, v, side: torch.searchsorted(a, v, side=side),

@@ -13,7 +13,18 @@ from ..core.dtypes import as_dtype
 from ..core.errors import OperationError, ShapeError, located
 from ..core.tensor import Tensor
 from ..primitives.pointwise import astype as astype_primitive
-from . import creation, datatypes, elementwise, linear, manipulation, searching, sorting, statistical, utility
+from . import (
+    creation,
+    datatypes,
+    elementwise,
+    elsewhere,
+    linear,
+    manipulation,
+    searching,
+    sorting,
+    statistical,
+    utility,
+)
 from .arguments import check_device
 
 _VERSIONS = ("2021.12", "2022.12", "2023.12", "2024.12")
@@ -213,44 +224,4 @@ def install() -> None:
         setattr(Tensor, name, method)
     for name, getter in (("T", _transposed), ("mT", _matrices_transposed), ("device", _device)):
         setattr(Tensor, name, property(getter))
-    Tensor.__getattr__ = _missing  # type: ignore[attr-defined]
-
-
-_ELSEWHERE = {
-    "cuda": 'chainrule computes on the CPU (device "cpu")',
-    "data": "use detach() for the value without history, and assign() to replace a parameter's value",
-    "size": "size is the number of elements; the lengths of the axes are in shape",
-    "type": "use astype(dtype) or dtype",
-    "cumsum": "use cumulative_sum(axis=)", "cumprod": "use cumulative_prod(axis=)",
-    "amax": "use max(axis=)", "amin": "use min(axis=)", "gather": "use chainrule.take_along_axis(x, indices, axis=)",
-    "scatter": "assign with an index: y = x.clone(); y[indices] = values",
-    "index_select": "use chainrule.take(x, indices, axis=)", "topk": "use sort(axis=, descending=True) and a slice",
-    "softmax": "use chainrule.nn.functional.softmax(x, dim)",
-    "log_softmax": "use chainrule.nn.functional.log_softmax(x, dim)",
-    "norm": "use chainrule.linalg.vector_norm(x) or chainrule.linalg.matrix_norm(x)",
-    "clamp": "use clip(min, max)", "div": "use x / y", "mul": "use x * y", "add": "use x + y", "sub": "use x - y",
-    "neg": "use -x", "mm": "use x @ y", "bmm": "use x @ y", "dot": "use x @ y", "eq": "use x == y", "ne": "use x != y",
-    "lt": "use x < y", "le": "use x <= y", "gt": "use x > y", "ge": "use x >= y", "half": "float16 is not supported",
-    "bfloat16": "bfloat16 is not supported", "detach_": "use x = x.detach()",
-    "fill": "use chainrule.full_like(x, value)",
-    "zero_": "use x = chainrule.zeros_like(x); parameters have assign(value)",
-    "fill_": "use x = chainrule.full_like(x, value); parameters have assign(value)",
-    "copy_": "use x = value; parameters have assign(value)",
-    "grad_fn": "chainrule.explain shows what computed a tensor", "is_cuda": "chainrule computes on the CPU",
-    "chunk": "use split(sections, axis=)", "unbind": "use chainrule.unstack(x, axis=)",
-}  # fmt: skip
-_OPERATORS = {"add_": "+", "sub_": "-", "mul_": "*", "div_": "/", "pow_": "**"}
-
-
-def _missing(x: Tensor, name: str) -> Any:
-    """Asked only for attributes that do not exist: say what the habit is called here."""
-    if name[0] == "_":
-        raise AttributeError(name)
-    advice = _ELSEWHERE.get(name)
-    if advice is None and name in _OPERATORS:
-        sign = _OPERATORS[name]
-        advice = f"tensors are values: write x = x {sign} y; parameters have assign(value)"
-    elif advice is None and name.endswith("_"):
-        advice = f"tensors are values: write x = x.{name[:-1]}(...); parameters have assign(value)"
-    message = f"a tensor has no attribute {name!r}"
-    raise AttributeError(located(f"{message}; {advice}") if advice else message)
+    elsewhere.install()

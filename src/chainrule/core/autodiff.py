@@ -22,7 +22,7 @@ from .dtypes import is_differentiable
 from .errors import DTypeError, GradientError, ShapeError, located
 from .node import Node, collect, cut_off, is_cut, mode
 from .primitive import Primitive, project, table
-from .tensor import Tensor, Variable, new_tensor, to_array
+from .tensor import Tensor, Variable, constant, new_tensor, to_array
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -119,6 +119,7 @@ def pull_back(
     pending: dict[Node, Any] = {n: g for n, g in cotangents.items() if n.requires_grad}
     leads = None if wanted is None else _leading(order, wanted)
     found: dict[Node, Tensor] = {}
+    spread = _spread if mode.trace is None else _spread_at
     with enable_grad() if create_graph and mode.grad else unrecorded():
         for node in reversed(order):
             g = pending.pop(node, None)
@@ -135,7 +136,6 @@ def pull_back(
                 if not through:
                     continue
             if node.inputs:
-                spread = _spread if mode.trace is None else _spread_at
                 spread(node, g, pending, leads, watch)
             elif isinstance(node.primitive, Released):
                 node.primitive.complain()
@@ -165,12 +165,13 @@ def _spread(node: Node, g: Any, pending: dict[Node, Any], leads: set[Node] | Non
                 watch(node, g, 0, g)
             parts[index] = g if parts[index] is None else parts[index] + g
         return
-    y = _handle(node)
+    y = new_tensor(node.value, node) if type(node.value) is not tuple else _handles(node)
     inputs = [new_tensor(parent.value, parent) for parent in parents]
+    vjp, params = primitive.vjp, node.params
     for position, parent in enumerate(parents):
         if not parent.requires_grad or (leads is not None and parent not in leads):
             continue
-        contribution = primitive.vjp(position, g, y, inputs, node.params)
+        contribution = vjp(position, g, y, inputs, params)
         if watch is not None:
             watch(node, g, position, contribution)
         if contribution is None:
@@ -189,13 +190,12 @@ def _spread_at(node: Node, g: Any, pending: dict[Node, Any], leads: set[Node] | 
         mode.place, mode.scope = place, scope
 
 
-def _handle(node: Node) -> Any:
-    if type(node.value) is tuple:
-        return tuple(
-            new_tensor(v, Node(project, (node,), {"index": i}, v, is_differentiable(v.dtype)))
-            for i, v in enumerate(node.value)
-        )
-    return new_tensor(node.value, node)
+def _handles(node: Node) -> tuple[Tensor, ...]:
+    """The outputs of a node that has several."""
+    return tuple(
+        new_tensor(v, Node(project, (node,), {"index": i}, v, is_differentiable(v.dtype)))
+        for i, v in enumerate(node.value)
+    )
 
 
 def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False, inputs: Any = None) -> None:
@@ -207,12 +207,12 @@ def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False
     seeds = {node: cotangent_like(output, gradient, "backward")}
     order = collect(seeds)
     found = pull_back(seeds, None if given is None else set(given), order=order)
-    graph = None if retain_graph else [weakref.ref(n) for n in order]
+    graph = None if retain_graph else [weakref.ref(n) for n in order if n.inputs]
     for leaf_node, g in found.items():
         owner = leaf_node.owner if given is None else given[leaf_node]
         if owner is None:
             continue
-        earlier = owner.grad
+        earlier = getattr(owner, "_grad", None)
         # A handle of its own: one cotangent may serve several leaves, and `x.grad[i] = v` repoints a handle.
         owner._grad = new_tensor(g._value, g._node) if earlier is None else earlier + g
         if graph is not None and isinstance(owner, Variable):
@@ -243,7 +243,7 @@ def cotangent_like(output: Tensor, gradient: Any, name: str) -> Tensor:
                     "own. Reduce it (mean(), sum()) or give the cotangent of the output"
                 )
             )
-        return new_tensor(np.ones(output.shape, output.dtype), None)
+        return new_tensor(np.ones(output.shape, output.dtype), None) if output.ndim else constant(1, output.dtype)
     if not isinstance(gradient, Tensor):
         gradient = new_tensor(to_array(gradient, output.dtype), None)
     if gradient.shape != output.shape:
@@ -355,6 +355,9 @@ class Released(Primitive):
         )
 
 
+_released_at = functools.lru_cache(maxsize=64)(Released)  # a training loop steps at the same place again and again
+
+
 @contextlib.contextmanager
 def kept_graphs() -> Iterator[None]:
     """Within this block an optimiser's step releases no graph: it can be explained after the step."""
@@ -365,20 +368,23 @@ def kept_graphs() -> Iterator[None]:
         mode.keeps_graphs = before
 
 
+_NOTHING: dict[str, Any] = {}  # shared and never written
+
+
 def release_graphs(variables: Sequence[Variable]) -> None:
     """Let go of the graphs whose gradients these variables hold, because their values change.
 
     An optimiser calls it in `step`. Up to then a graph can still be explained; from then
     on it would only keep the activations of the last batch in memory.
     """
-    graphs = {id(v._graph): v._graph for v in variables if getattr(v, "_graph", None) is not None}
+    graphs = {id(graph): graph for v in variables if (graph := getattr(v, "_graph", None)) is not None}
     if not graphs or mode.keeps_graphs:
         return
-    released = Released(source.capture(2))
+    released = _released_at(source.capture(2))
     for graph in graphs.values():
         for reference in graph:
             node = reference()
             if node is not None and node.inputs:
-                node.primitive, node.inputs, node.params = released, (), {}
+                node.primitive, node.inputs, node.params = released, (), _NOTHING
     for v in variables:
         v._graph = None

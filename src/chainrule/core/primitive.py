@@ -20,6 +20,7 @@ from .node import Constant, Interpreted, Node, ShapeDtype, cut_off, is_cut, is_m
 from .tensor import Tensor, new_tensor, operand
 
 _ndarray = np.ndarray
+_create = object.__new__
 
 table: dict[str, Primitive] = {}
 """Every primitive by name, in order of definition."""
@@ -118,21 +119,26 @@ class Primitive:
         except AttributeError:
             return self(*_operands(self, inputs), **params)
         try:
-            result = self.value(*values, **params)
+            # A call with empty keywords takes Python a slower way than one without.
+            result = self.value(*values, **params) if params else self.value(*values)
         except Exception as error:
             raise self._failure(error, inputs, params) from error
         if type(result) is not _ndarray:
             if type(result) is tuple:
                 return _several(self, inputs, params, result, recorded)
             result = np.asarray(result)
+        node = None
         if recorded and self.differentiable:
             if mode.grad:
-                return new_tensor(result, record(self, inputs, params, result))
-            if mode.notes_cuts:
-                return new_tensor(result, Node(self, (), params, result, False, mode.place or source.capture(2)))
+                node = record(self, inputs, params, result)
+            elif mode.notes_cuts:
+                node = Node(self, (), params, result, False, mode.place or source.capture(2))
         elif cut is not None and (mode.grad or mode.notes_cuts) and is_cut(cut):
-            return new_tensor(result, cut_off(result, cut))
-        return new_tensor(result, None)
+            node = cut_off(result, cut)
+        tensor = _create(Tensor)  # `new_tensor`, without the call
+        tensor._value = result
+        tensor._node = node
+        return tensor
 
     def evaluate(self, values: Sequence[Any], params: dict[str, Any]) -> Any:
         """The array (or tuple of arrays) for arrays, outside of any graph."""
@@ -146,7 +152,9 @@ class Primitive:
         rules = self.vjps
         if type(rules) is tuple:
             rule = rules[position]
-            return None if rule is None else rule(g, y, *inputs, **params)
+            if rule is None:
+                return None
+            return rule(g, y, *inputs, **params) if params else rule(g, y, *inputs)
         assert callable(rules)
         return rules(position, g, y, *inputs, **params)
 
@@ -180,7 +188,10 @@ class Primitive:
 
 def record(primitive: Primitive, inputs: Sequence[Tensor], params: dict[str, Any], value: Any) -> Node | None:
     """The node of a value just computed, keeping those operands that a derivative will read."""
-    if not _can_flow(value):
+    if type(value) is _ndarray:
+        if value.dtype.kind not in "fc":
+            return None
+    elif not _can_flow(value):
         return None
     nodes: list[Any] = []
     flowing = 0

@@ -67,7 +67,7 @@ class Module:
         try:
             if self._before or self._after:
                 return self._call_with_hooks(args, kwargs)
-            return self.forward(*args, **kwargs)
+            return self.forward(*args, **kwargs) if kwargs else self.forward(*args)
         except Exception as error:
             _note_path(error)
             raise

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -237,7 +237,7 @@ class Optimizer:
 
         The rest, and whether a number is zero, belongs to what is traced.
         """
-        get = itemgetter("params", *self._options)
+        get = operator.itemgetter("params", *self._options)
 
         def read() -> tuple[Any, ...]:
             return (self._origin, *get(self.param_groups[index]))
@@ -263,7 +263,7 @@ class Optimizer:
         earlier, bundles = self._bundles[index]
         if (
             len(earlier) == len(params)
-            and all(a is b for a, b in zip(earlier, params, strict=True))
+            and all(map(operator.is_, earlier, params))
             and all(bundle.fits(self, names) for bundle in bundles)
         ):
             return bundles

@@ -82,8 +82,7 @@ class Flat:
         """How many references there are to the vector, to each view and to each leaf; None if nobody counts."""
         if _count is None:
             return None
-        nodes = [node for node in self._leaves if node is not None]
-        return [_count(self._vector), *map(_count, self._views), *map(_count, nodes)]
+        return [_count(self._vector), *map(_count, self._views), *map(_count, filter(None, self._leaves))]
 
 
 def as_real(vector: np.ndarray) -> np.ndarray:
@@ -93,5 +92,5 @@ def as_real(vector: np.ndarray) -> np.ndarray:
 
 def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Arrays one behind the other as one vector of real numbers; read only, as it may share memory."""
-    vector = arrays[0].reshape(-1) if len(arrays) == 1 else np.concatenate([a.reshape(-1) for a in arrays])
+    vector = arrays[0].reshape(-1) if len(arrays) == 1 else np.concatenate(arrays, axis=None)
     return as_real(vector)

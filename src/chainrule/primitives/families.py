@@ -6,6 +6,7 @@ follow the vjp, the jvp and the rule for a batch axis, here. Nothing here comput
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,16 +33,20 @@ def broadcast_shapes(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Sum a cotangent over the axes along which an operand of `shape` was broadcast."""
-    wide = g.shape
+    wide = g._value.shape
     if wide == shape:
         return g
-    extra = len(wide) - len(shape)
-    axes = tuple(range(extra))
-    if wide[extra:] != shape:
-        axes += tuple(axis for axis, length in enumerate(shape, extra) if length == 1 and wide[axis] != 1)
+    axes = _broadcast_axes(wide, shape)
     if axes:
         g = table["sum"](g, axis=axes, keepdims=False)
-    return g if g.shape == shape else table["reshape"](g, shape=shape)
+    return g if g._value.shape == shape else table["reshape"](g, shape=shape)
+
+
+@functools.lru_cache(maxsize=1024)
+def _broadcast_axes(wide: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes along which broadcasting an operand of `shape` to the shape `wide` repeats it."""
+    extra = len(wide) - len(shape)
+    return (*range(extra), *(axis for axis, n in enumerate(shape, extra) if n == 1 and wide[axis] != 1))
 
 
 def match_realness(g: Tensor, x: Any) -> Tensor:
@@ -65,7 +70,7 @@ def match(g: Tensor, x: Any) -> Tensor:
 def _scaled(g: Tensor, partial: Any, conjugate: bool) -> Tensor | None:
     # Partial derivatives of 1, -1 and 0 are stated as Python numbers: no product is computed.
     if isinstance(partial, Tensor):
-        if conjugate and partial.dtype.kind == "c":
+        if conjugate and partial._value.dtype.kind == "c":
             partial = table["conj"](partial)
         return table["multiply"](g, partial)
     if partial == 1:
@@ -88,7 +93,8 @@ def _pointwise_vjp(position: int, partial: Any, arity: int) -> Any:
         return constant_rule
 
     def rule(g: Tensor, y: Any, *inputs: Any, **params: Any) -> Tensor | None:
-        scaled = _scaled(g, partial(y, *inputs, **params), conjugate=True)
+        factor = partial(y, *inputs, **params) if params else partial(y, *inputs)
+        scaled = _scaled(g, factor, conjugate=True)
         return None if scaled is None else match(scaled, inputs[position])
 
     names = partial.__code__.co_varnames[: partial.__code__.co_argcount]

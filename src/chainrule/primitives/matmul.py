@@ -105,6 +105,20 @@ def _affine_rule(x: Any, w: Any, b: Any) -> ShapeDtype:
     return ShapeDtype(product.shape, np.result_type(product.dtype, b.dtype))
 
 
+def _affine_x_vjp(g: Tensor, _y: Any, _x: Any, w: Tensor, _b: Any) -> Tensor:
+    w = conj(w) if w._value.dtype.kind == "c" else w
+    return match(matmul(g, w, transpose_a=False, transpose_b=False), _x)
+
+
+def _affine_w_vjp(g: Tensor, _y: Any, x: Tensor, _w: Any, _b: Any) -> Tensor:
+    value = x._value
+    if value.dtype.kind == "c":
+        x = conj(x)
+    if value.ndim > 2:
+        x, g = _flat(x), _flat(g)
+    return match(matmul(g, x, transpose_a=True, transpose_b=False), _w)
+
+
 def _affine_jvp(tangents: Sequence[Tensor | None], y: Tensor, x: Tensor, w: Tensor, _b: Any) -> Tensor | None:
     dx, dw, db = tangents
     product = None
@@ -127,11 +141,7 @@ def _affine_batch(_size: int, batched: Sequence[bool], inputs: Sequence[Tensor],
 
 affine = Primitive(
     "affine", _affine_value, abstract=_affine_rule,
-    vjps=(
-        lambda g, _y, _x, w, _b: _vjp_a(g, _y, _x, w, False, True),
-        lambda g, _y, x, _w, _b: _vjp_b(g, _y, x, _w, False, True),
-        lambda g, _y, _x, _w, _b: match(g, _b),
-    ),
+    vjps=(_affine_x_vjp, _affine_w_vjp, lambda g, _y, _x, _w, _b: match(g, _b)),
     jvp=_affine_jvp, batch=_affine_batch,
     latex=r"{a:2} \, {b:4}^{{\top}} + {c}", text="{a:2} {b:4}ᵀ + {c}", precedence=1,
     example=([((2, 3), _F), ((4, 3), _F), ((4,), _F)], {}),

@@ -9,7 +9,7 @@ import numpy as np
 from ..core.dtypes import default_dtype, real_dtype
 from ..core.errors import DTypeError, located
 from ..core.primitive import Primitive
-from ..core.tensor import Tensor, new_tensor, operand
+from ..core.tensor import Tensor, constant, new_tensor, operand
 from . import indexing
 from . import pointwise as p
 from .products import matrix_product
@@ -23,13 +23,16 @@ def beside_number(x: Tensor, y: Any) -> tuple[Tensor, Any]:
     Integers beside a Python float become the default floating type. (NumPy's promotion of
     int64 and float32 to float64 is meant for tensors, not for numbers in a formula.)
     """
-    other = operand(y, x.dtype)
+    kind, dtype = type(y), x._value.dtype
+    if (kind is float or kind is int) and dtype.kind in "fc":
+        return x, constant(y, dtype)  # by far the most frequent case
+    other = operand(y, dtype)
     if other is NotImplemented and (y is None or isinstance(y, list | tuple | str | bytes | dict)):
         # Python would go on to ask a list for its product with the tensor, and complain about that.
         raise DTypeError(
             located(f"expected a tensor or a number beside a tensor, got {type(y).__name__}; asarray() makes a tensor")
         )
-    if type(y) in (float, complex) and x.dtype.kind in "biu":
+    if kind in (float, complex) and dtype.kind in "biu":
         x = p.astype(x, dtype=real_dtype(other.dtype))
     return x, other
 

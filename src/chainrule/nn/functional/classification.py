@@ -21,6 +21,7 @@ from .common import (
     concrete,
     floating,
     mean,
+    on_numbers,
     positions,
     reduced,
     reduction_of,
@@ -65,12 +66,17 @@ def cross_entropy(
         raise OperationError(located(f"cross_entropy: label_smoothing is in [0, 1], got {label_smoothing}"))
     target = _as_target(target, "cross_entropy")
     axis = _class_axis(x, "cross_entropy")
-    logs = nn.log_softmax(x, axis=axis)
     if target.dtype.kind == "f" and target.shape == x.shape:
+        logs = nn.log_softmax(x, axis=axis)
         return _against_probabilities(logs, target, axis, weight, reduction, label_smoothing)
+    classes, ignored = checked_classes(x, target, ignore_index, "cross_entropy")
+    plain = weight is None and ignored is None and not label_smoothing and reduction == "mean"
+    if plain and on_numbers(x, classes):  # a transformation gets the loss in its parts, which it can take apart or fuse
+        return nn.cross_entropy(class_rows(x), classes)
+    logs = nn.log_softmax(x, axis=axis)
     if not label_smoothing:
-        return _likelihood(logs, target, weight, ignore_index, reduction, "cross_entropy")
-    return _smoothed(logs, target, axis, weight, ignore_index, reduction, label_smoothing)
+        return _likelihood(logs, target, classes, ignored, weight, reduction, "cross_entropy")
+    return _smoothed(logs, target, classes, ignored, weight, reduction, label_smoothing)
 
 
 def nll_loss(
@@ -89,7 +95,8 @@ def nll_loss(
     x = floating(input, "nll_loss")
     _class_axis(x, "nll_loss")
     target = _as_target(target, "nll_loss")
-    return _likelihood(x, target, weight, ignore_index, reduction_of(reduction, size_average, reduce), "nll_loss")
+    classes, ignored = checked_classes(x, target, ignore_index, "nll_loss")
+    return _likelihood(x, target, classes, ignored, weight, reduction_of(reduction, size_average, reduce), "nll_loss")
 
 
 def _as_target(target: Any, name: str) -> Tensor:
@@ -107,11 +114,11 @@ def _class_axis(x: Tensor, name: str) -> int:
 
 
 def _likelihood(
-    logs: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, name: str
-) -> Tensor:
+    logs: Tensor, target: Tensor, classes: Tensor, ignored: Tensor | None, weight: Tensor | None, reduction: str,
+    name: str,
+) -> Tensor:  # fmt: skip
     rows = class_rows(logs)
     count = rows.shape[1]
-    classes, ignored = checked_classes(logs, target, ignore_index, name)
     chosen = index(rows, positions(rows.shape[0]), classes, pattern=(("a", 0), ("a", 1)))
     if weight is None and ignored is None and reduction == "mean":
         return total(chosen) * (-1.0 / chosen.size if chosen.size else float("nan"))
@@ -199,13 +206,14 @@ def _against_probabilities(
 
 
 def _smoothed(
-    logs: Tensor, target: Tensor, axis: int, weight: Tensor | None, ignore_index: int, reduction: str, smoothing: float
-) -> Tensor:
+    logs: Tensor, target: Tensor, classes: Tensor, ignored: Tensor | None, weight: Tensor | None, reduction: str,
+    smoothing: float,
+) -> Tensor:  # fmt: skip
     # (1 - s) nll + s/C Σ_c w_c (-ln p_c), both averaged with the weights of the target classes.
-    sharp = _likelihood(logs, target, weight, ignore_index, reduction, "cross_entropy")
+    axis = _class_axis(logs, "cross_entropy")
+    sharp = _likelihood(logs, target, classes, ignored, weight, reduction, "cross_entropy")
     weighted = logs if weight is None else logs * _weight_along(weight, logs, axis, "cross_entropy")
     even = -total(weighted, (axis,))
-    classes, ignored = checked_classes(logs, target, ignore_index, "cross_entropy")
     if ignored is not None:
         even = select(reshape(ignored, shape=even.shape), 0.0, even, even)
     if reduction == "mean":

@@ -132,6 +132,11 @@ def concrete(x: Tensor) -> np.ndarray | None:
     return None if isinstance(value, Interpreted) else x._array("checking values")
 
 
+def on_numbers(x: Tensor, y: Tensor) -> bool:
+    """Whether both values are arrays, none of them a transformation's."""
+    return type(x._value) is type(y._value) is np.ndarray
+
+
 def beyond(indices: np.ndarray, count: int) -> bool:
     """Whether any integer lies outside 0 … count - 1, in one pass: a negative one is huge without its sign."""
     if not indices.size:
