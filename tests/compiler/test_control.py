@@ -185,8 +185,24 @@ class TestScan:
         assert sum(op.primitive.name == "scan" for op in compiled.graph.ops) == 1
 
     def test_no_steps(self):
-        carry, ys = cr.scan(lambda c, x: (c, c), X, None, length=0)
-        assert carry is X and ys is None
+        count = nn.Buffer(cr.tensor(0.0))
+
+        def body(c, x):
+            count.assign(count + 1)
+            return c * x, {"sum": (c + cr.rand(3, dtype=cr.float64)).sum(), "pair": (c, W)}
+
+        for run in (cr.scan, cr.compile(lambda *args: cr.scan(body, *args))):
+            carry, ys = run(body, X, XS[:0]) if run is cr.scan else run(X, XS[:0])
+            assert carry.tolist() == X.tolist()
+            assert ys["sum"].shape == (0,) and ys["pair"][0].shape == (0, 3) and ys["pair"][1].shape == (0, 3, 3)
+        assert count.item() == 0.0
+
+        def loss(h, xs):
+            last, ys = cr.scan(lambda c, x: (c * x, c), h, xs)
+            return (last**2).sum() + ys.sum()
+
+        agree(func.grad(loss), X, XS[:0])
+        assert cr.scan(lambda c, x: (c, None), X, None, length=0)[1] is None
 
     def test_errors(self):
         with pytest.raises(cr.ShapeError, match=r"a step changes the carry from float64\[3\] to float64\[\]"):

@@ -8,6 +8,7 @@ operands. The derivatives of these primitives are `cond` and `scan` again, of th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import compress
 from typing import Any
 
@@ -26,7 +27,8 @@ from ..primitives.shape import concat, reshape
 from .body import Body, replay, trace_body
 from .graph import Graph
 from .nested import Branch, Loop
-from .trace import Traced
+from .state import intercepted
+from .trace import Trace, Traced
 
 
 def cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:
@@ -191,7 +193,8 @@ def scan(
         reverse: go from the last slice to the first.
 
     Returns:
-        (carry after the last step, outputs stacked along a new first axis).
+        (carry after the last step, outputs stacked along a new first axis). Without steps the outputs have the
+        shapes and types that `f` would give them; under `vmap` and `jvp` there are None then.
 
     Raises:
         ShapeError: the first axes differ, or a step changes the shape of the carry.
@@ -199,7 +202,9 @@ def scan(
         OperationError: neither `xs` nor `length` says how many steps there are.
     """
     steps = _steps(xs, length)
-    if mode.trace is not None and steps and not mode.level:
+    if not steps and not mode.level:
+        return init, _no_outputs(f, init, xs)
+    if mode.trace is not None and not mode.level:
         return _traced_scan(f, init, xs, steps, reverse)
     carry, outputs = init, []
     for step in range(steps - 1, -1, -1) if reverse else range(steps):
@@ -213,6 +218,15 @@ def scan(
         outputs.reverse()
     columns = zip(*(leaves(y) for y in outputs), strict=True)
     return carry, rebuild(outputs[0], [concat(*(reshape(t, shape=(1, *t.shape)) for t in c), axis=0) for c in columns])
+
+
+def _no_outputs(f: Callable[..., Any], init: Any, xs: Any) -> Any:
+    """The outputs of a loop without steps: what they would be is found by tracing one, which is then forgotten."""
+    with intercepted(Trace()) if mode.trace is None else nullcontext():
+        specs, body = _step_of(f, init, xs)
+        traced = trace_body(body, specs, "scan: f")
+    y = traced.tree[1]
+    return rebuild(y, [new_tensor(np.zeros((0, *t.shape), t.dtype), None) for t in leaves(y)])
 
 
 def _pair(made: Any) -> tuple[Any, Any]:
@@ -248,7 +262,8 @@ def _require_carry(before: Any, after: Any) -> None:
             raise kind(located(f"scan: a step changes the carry from {describe(a)} to {describe(b)}"))
 
 
-def _traced_scan(f: Callable[..., Any], init: Any, xs: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
+def _step_of(f: Callable[..., Any], init: Any, xs: Any) -> tuple[list[Any], Callable[..., Any]]:
+    """Shapes and types of the carry and the slices, and a step as a function of their tensors."""
     carry, slices = leaves(init), leaves(xs)
 
     def body(*values: Tensor) -> Any:
@@ -257,7 +272,12 @@ def _traced_scan(f: Callable[..., Any], init: Any, xs: Any, steps: int, reverse:
         _require_carry(init, after)
         return after, y
 
-    specs = [*carry, *(ShapeDtype(t.shape[1:], t.dtype) for t in slices)]
+    return [*carry, *(ShapeDtype(t.shape[1:], t.dtype) for t in slices)], body
+
+
+def _traced_scan(f: Callable[..., Any], init: Any, xs: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
+    specs, body = _step_of(f, init, xs)
+    carry, slices = leaves(init), leaves(xs)
     traced = trace_body(body, specs, "scan: f")
     written = traced.written
     if written:
