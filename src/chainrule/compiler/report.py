@@ -25,7 +25,7 @@ class KernelReport:
 
     Attributes:
         number: its place in the order in which kernels run.
-        kind: product, loops, window, scatter, random, scan, cond; NumPy for an operation that is handed over.
+        kind: product, loops, window, rows, scatter, random, scan, cond; NumPy for an operation that is handed over.
         operations: the primitives it computes, with how often; for a branch or a loop those inside, too.
         lines: the user's lines they come from, most important first.
         modules: the modules they ran in.

@@ -12,6 +12,8 @@ from ..code.ir import Module
 from ..code.loops import elements, emit_loops, is_flat
 from ..code.pool import pool, thread_count
 from ..code.random import emit_random_bits
+from ..code.rows import emit_cumulative, emit_extremum_position
+from ..code.sort import emit_argsort, emit_searchsorted
 from ..code.target import Target, host, load, object_code
 from ..code.window import emit_windows
 from ..graph import Graph
@@ -23,10 +25,12 @@ from ..schedule.kernels import (
     LoopKernel,
     NestedKernel,
     RandomKernel,
+    RowKernel,
     ScatterKernel,
     WindowKernel,
 )
 from ..schedule.pooling import window_work
+from ..schedule.rows import CUMULATIVE, EXTREMA
 from ..schedule.signature import pointers, signature
 from . import cache
 from .image import Image, image
@@ -133,6 +137,8 @@ class _Functions:
         name, _ = self._name(kernel)
         if isinstance(kernel, NestedKernel):
             return self._nested(name, kernel)
+        if isinstance(kernel, RowKernel):
+            return self._rows(name, kernel)
         if isinstance(kernel, ScatterKernel):
             emit_scatter(self.module, name, kernel, self.target)
         else:
@@ -147,6 +153,17 @@ class _Functions:
             emit_segment(self.module, bodies[-1], plan.kernels, plan, kernel.threads, self.of)
         emit_nested(self.module, name, kernel, bodies)
         return name, [(b, 0) for b in (*kernel.reads, *kernel.writes, kernel.scratch)], []
+
+    def _rows(self, name: str, kernel: RowKernel) -> Call:
+        emit = {
+            **dict.fromkeys(EXTREMA, emit_extremum_position),
+            **dict.fromkeys(CUMULATIVE, emit_cumulative),
+            "argsort": emit_argsort,
+            "searchsorted": emit_searchsorted,
+        }[kernel.op.primitive.name]
+        emit(self.module, name, kernel.op, self.target)
+        scratch = [] if kernel.scratch is None else [kernel.scratch]
+        return name, [(b, 0) for b in (*kernel.reads, *kernel.writes, *scratch)], []
 
     def _name(self, key: Hashable) -> tuple[str, bool]:
         new = key not in self._names

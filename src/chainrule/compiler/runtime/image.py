@@ -23,6 +23,7 @@ from ..schedule.kernels import (
     LoopKernel,
     NestedKernel,
     RandomKernel,
+    RowKernel,
     ScatterKernel,
     View,
     WindowKernel,
@@ -53,7 +54,7 @@ class KernelRecord:
     """A kernel as the report shows it.
 
     Attributes:
-        kind: loops, product, window, scatter, random, scan, cond or host.
+        kind: loops, product, window, rows, scatter, random, scan, cond or host.
         ops: positions of the operations it covers in the graph that was built.
         function: its function in the machine code; several kernels may share one.
         nbytes: bytes that it reads and writes.
@@ -188,6 +189,7 @@ _KINDS: dict[type[Kernel], str] = {
     WindowKernel: "window",
     ScatterKernel: "scatter",
     RandomKernel: "random",
+    RowKernel: "rows",
     HostKernel: "host",
 }
 

@@ -9,10 +9,11 @@ from ..code.branch import scratch_bytes
 from ..code.dense import plan_of
 from ..code.expression import Affine, Load, nodes
 from ..code.ir import is_native
+from ..code.sort import sort_scratch
 from ..code.target import Target
 from ..graph import Op, Value
 from ..memory import Lifetime, plan
-from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel, Schedule, Store
+from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel, Schedule, Store
 from ..schedule.prepare import Prepared
 from .work import is_shared
 
@@ -82,9 +83,11 @@ def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
             kernel.threads = threads if is_shared(kernel) else 1
             kernel.plans = [layout(body, target, kernel.threads) for body in kernel.bodies]
             kernel.scratch = Value((scratch_bytes(kernel),), "uint8", name="scratch")
+        elif isinstance(kernel, RowKernel) and kernel.op.primitive.name == "argsort":
+            kernel.scratch = Value((sort_scratch(kernel.op) * threads,), "uint8", name="scratch")
     lifetimes: dict[Value, Lifetime] = {}
     for step, kernel in enumerate(kernels):
-        scratch = [kernel.scratch] if isinstance(kernel, GemmKernel | NestedKernel) else []
+        scratch = [v for v in [getattr(kernel, "scratch", None)] if v is not None]
         for value in (*kernel.reads, *kernel.writes, *scratch):
             if value in graph.constants:
                 constants[value] = None

@@ -8,7 +8,7 @@ from typing import Any
 from ..code.ir import I8, I64, PTR, VOID, Function, Module, Value
 from ..code.pool import BARRIER
 from ..graph import Value as Buffer
-from ..schedule.kernels import GemmKernel, Kernel, NestedKernel
+from ..schedule.kernels import Kernel
 from ..schedule.signature import Pointer
 from .layout import Layout
 from .work import is_shared
@@ -26,8 +26,9 @@ class _Meeting:
     def needed(self, kernel: Kernel, shared: bool) -> bool:
         """Whether threads must meet before a kernel; it counts as run from now on."""
         reads, writes = self._ranges(kernel.reads), self._ranges(kernel.writes)
-        if isinstance(kernel, GemmKernel | NestedKernel):
-            writes += self._ranges([kernel.scratch])
+        scratch = getattr(kernel, "scratch", None)
+        if scratch is not None:
+            writes += self._ranges([scratch])
         needed = any(
             (shared or other) and (_overlap(writes, r) or _overlap(writes, w) or _overlap(reads, w))
             for other, r, w in self._touched

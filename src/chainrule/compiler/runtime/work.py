@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..code.loops import elements
 from ..nested import Loop
-from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel
+from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel
 from ..schedule.storage import weight
 
 _ALONE = 3.0  # microseconds of work that one thread had better do alone
@@ -21,6 +21,8 @@ def microseconds(kernel: Kernel) -> float:
         return max(kernel.gemm.flops / 150e3, traffic / 20e3)
     if isinstance(kernel, LoopKernel):
         return max(elements(kernel) * weight(kernel.ops) / 10e3, traffic / 20e3)
+    if isinstance(kernel, RowKernel):
+        return sum(v.size for v in (*kernel.reads, *kernel.writes)) / (100 if kernel.scratch is not None else 1000)
     if isinstance(kernel, NestedKernel):
         bodies = [sum(map(microseconds, body.kernels)) for body in kernel.bodies]
         return max(bodies) * _turns(kernel)

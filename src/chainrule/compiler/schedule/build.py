@@ -22,6 +22,7 @@ from .kernels import (
     NestedKernel,
     RandomKernel,
     Reduction,
+    RowKernel,
     ScatterKernel,
     Schedule,
     Store,
@@ -30,6 +31,7 @@ from .kernels import (
 )
 from .pooling import is_window
 from .prepare import Prepared, prepare
+from .rows import is_along_axis
 from .storage import stored_values
 
 
@@ -86,7 +88,8 @@ def _kernels(grouping: Grouping, stored: set[Value], plain: set[int]) -> list[Ke
 
 def takes_views(op: Op, position: int) -> bool:
     """Whether an operation's operand may be any strided array."""
-    return not (is_scatter(op) or op.primitive.name == "random_bits" or is_window(op) or is_nested(op))
+    is_random = op.primitive.name == "random_bits"
+    return not (is_scatter(op) or is_random or is_window(op) or is_nested(op) or is_along_axis(op))
 
 
 def _opaque(grouping: Grouping, group: Group, op: Op) -> list[Kernel]:
@@ -98,6 +101,8 @@ def _opaque(grouping: Grouping, group: Group, op: Op) -> list[Kernel]:
         return [RandomKernel([op], list(op.inputs), list(op.outputs))]
     if is_window(op):
         return [WindowKernel([op], list(op.inputs), list(op.outputs))]
+    if is_along_axis(op):
+        return [RowKernel([op], list(op.inputs), list(op.outputs))]
     if is_nested(op):
         return [_nested(op)]
     return [_host(grouping, group, op)]

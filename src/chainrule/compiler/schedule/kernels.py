@@ -117,6 +117,21 @@ class WindowKernel(Kernel):
 
 
 @dataclass(eq=False)
+class RowKernel(Kernel):
+    """An operation along one axis (`schedule.rows`) of operands that are in memory as they are.
+
+    Attributes:
+        scratch: its working memory: set when memory is laid out.
+    """
+
+    scratch: Any = None
+
+    @property
+    def op(self) -> Op:
+        return self.ops[0]
+
+
+@dataclass(eq=False)
 class RandomKernel(Kernel):
     """`random_bits`."""
 

@@ -242,6 +242,9 @@ def _sum(r: Rewriter, op: Op, x: Value) -> Value | None:
 
 def _one_hot(r: Rewriter, op: Op, g: Value, *arrays: Value) -> Value | None:
     """One element added in each row, as the gradient of a choice by class does: a comparison, no scatter."""
+    spread = _spread(r, op, g, *arrays)
+    if spread is not None:
+        return spread
     shape, pattern = op.params["shape"], op.params["pattern"]
     if pattern != (("a", 0), ("a", 1)) or len(shape) != 2:
         return None
@@ -261,6 +264,17 @@ def _one_hot(r: Rewriter, op: Op, g: Value, *arrays: Value) -> Value | None:
     return result
 
 
+def _spread(r: Rewriter, op: Op, *inputs: Value) -> Value | None:
+    """A scatter with index arrays that are broadcast against each other, as one with arrays of one shape."""
+    first = 1 if op.primitive.name == "index_add" else 2
+    arrays = inputs[first:]
+    if len({a.shape for a in arrays}) < 2:
+        return None
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    wide = [a if a.shape == shape else r.apply("broadcast_to", a, shape=shape) for a in arrays]
+    return r.apply(op.primitive.name, *inputs[:first], *wide, **op.params)
+
+
 _REWRITES: dict[str, Callable[..., Value | None]] = {
     "affine": _affine,
     "softmax": _softmax,
@@ -269,4 +283,5 @@ _REWRITES: dict[str, Callable[..., Value | None]] = {
     "mean": _mean,
     "sum": _sum,
     "index_add": _one_hot,
+    "index_set": _spread,
 }
