@@ -222,11 +222,14 @@ def _run_to_resume(names: list[str], out: Path) -> Any:
 @app.command(no_args_is_help=True)
 @guarded
 def explain(
-    what: Annotated[str, typer.Argument(metavar="RECIPE_OR_SCRIPT", help="A recipe's name, or a Python file.")],
+    what: Annotated[str, typer.Argument(metavar="RECIPE_OR_SCRIPT", help="The name of a recipe or network, or a Python file.")],
     wrt: Annotated[
         list[str] | None, typer.Option(help="Whose gradient: a parameter or variable, such as fc1.weight. Repeatable.")
     ] = None,
     at: Annotated[str | None, typer.Option(help="One entry of it, such as 3,5: followed number by number.")] = None,
+    chosen: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting of the recipe. Repeatable.")
+    ] = None,
     steps: Annotated[bool, typer.Option("--steps", help="Every operation instead of whole layers.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Compare every step with finite differences.")] = False,
     save: Annotated[Path | None, typer.Option(help="Write the explanation as a page (HTML) to this file.")] = None,
@@ -236,16 +239,17 @@ def explain(
 ) -> None:
     """Explain a gradient: the chain rule from the loss back to it, with the numbers of this very network.
 
+    Every recipe can be explained, and the pretrained networks embed and detect-face.
     A script sets the variable `loss` at its top level (and, to have its name, `model`), or defines
     build(), which returns loss, (loss, model) or a dictionary with "loss". It runs under the name
     __chainrule__, so what stands under `if __name__ == "__main__":` does not run.
     """
     from .explain.explanation import explain as explained
 
-    names = _explained_names(what)
+    names = _explained_names(what, chosen or [])
     entry = None if at is None else _entry(at)
     asked: Any = None if not wrt else wrt[0] if len(wrt) == 1 else wrt
-    found = explained(names["loss"], asked, at=entry, names=names)
+    found = explained(names["loss"], asked, at=entry, names=names, note=names.get("note", ""))
     checked = found.check() if check else None
     if run is not None and save is None and not open_page:
         raise UsageError("--run is shown on the page: add --save FILE or --open")
@@ -264,18 +268,28 @@ def explain(
         raise ChainruleError("not all steps agree with finite differences")
 
 
-def _explained_names(what: str) -> dict[str, Any]:
+def _explained_names(what: str, given: list[str]) -> dict[str, Any]:
     from .explain.script import load
+    from .recipes.settings import settings_from
 
     if what in RECIPES:
         from .train.first import first_loss
 
         recipe = find_recipe(what)
-        loss, model = recipe.build() if hasattr(recipe, "build") else first_loss(recipe, what)
+        chosen = settings_from(recipe.Settings, given)
+        if hasattr(recipe, "build"):
+            built: dict[str, Any] = recipe.build(chosen)
+            return built
+        loss, model = first_loss(recipe, what, dataclasses.asdict(chosen))
         return {"loss": loss, "model": model}
-    if not Path(what).exists() and not what.endswith(".py"):
-        require_known(what, "recipe or script", RECIPES)
-    return load(what)
+    if given:
+        raise UsageError("--set is for the settings of recipes")
+    if Path(what).exists() or what.endswith(".py"):
+        return load(what)
+    from .recipes.explained import PRETRAINED
+
+    require_known(what, "recipe or script", [*RECIPES, *PRETRAINED])
+    return PRETRAINED[what]()
 
 
 def _entry(at: str) -> tuple[int, ...]:

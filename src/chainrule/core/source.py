@@ -13,7 +13,7 @@ from types import CodeType
 from typing import NamedTuple
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_RECIPES = os.path.join(_PACKAGE, "recipes") + os.sep
+_NETWORKS = tuple(os.path.join(_PACKAGE, folder) + os.sep for folder in ("recipes", "pretrained"))
 _is_user: dict[str, bool] = {}
 
 
@@ -27,17 +27,23 @@ class Location(NamedTuple):
 
     @property
     def where(self) -> str:
-        """`train.py:12`, relative to the working directory where the file lies below it."""
-        file = os.path.relpath(self.file) if os.path.isabs(self.file) else self.file
-        return f"{self.file if file.startswith(os.pardir) else file}:{self.line}"
+        """`train.py:12`: the file relative to the working directory or this package; of others its name alone."""
+        file = self.file
+        if os.path.isabs(file):
+            if file.startswith(_PACKAGE):
+                file = os.path.relpath(file, os.path.dirname(_PACKAGE.rstrip(os.sep)))
+            else:
+                below = os.path.relpath(file)
+                file = os.path.basename(file) if below.startswith(os.pardir) else below
+        return f"{file}:{self.line}"
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}" if self.text else self.where
 
 
 def is_user_code(filename: str) -> bool:
-    """Whether a file is the user's; recipes are: they ship inside the package to be looked at."""
-    user = not filename.startswith(_PACKAGE) or filename.startswith(_RECIPES)
+    """Whether a file is the user's; networks that ship inside the package to be looked at count as such."""
+    user = not filename.startswith(_PACKAGE) or filename.startswith(_NETWORKS)
     _is_user[filename] = user
     return user
 

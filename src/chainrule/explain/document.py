@@ -5,6 +5,7 @@ finite is one of the strings "NaN", "Infinity", "-Infinity".
 
     version     1
     title       text: "∂L/∂fc1.weight"
+    note        text: a remark on what is explained, mostly empty
     loss        node index of the loss L
     wrt         node indices of the tensors asked for, in the order they were given
     at          the entry asked for, a list of integers; null for whole tensors
@@ -125,6 +126,7 @@ class _Writer:
         return {
             "version": VERSION,
             "title": e.title,
+            "note": e.note,
             "loss": e.trace.loss.index,
             "wrt": [v.index for v in e.targets],
             "at": None if e.at is None else list(e.at),

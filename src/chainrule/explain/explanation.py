@@ -38,6 +38,7 @@ def explain(
     args: tuple[Any, ...] = (),
     gradient: Any = None,
     names: Mapping[str, Any] | None = None,
+    note: str = "",
 ) -> Explanation:
     """Explain the gradient of `loss` with respect to `wrt`, step by step, with the numbers of this very graph.
 
@@ -55,6 +56,7 @@ def explain(
         args: the arguments for a compiled function.
         gradient: the gradient of `loss` itself, of its shape; 1 for a scalar.
         names: variables to take names from; those of the caller if left out.
+        note: a remark on what is explained, shown below the title.
 
     Raises:
         GradientError: the graph was released, nothing in it has the given name, or `loss` is
@@ -69,7 +71,7 @@ def explain(
     if not isinstance(loss, Tensor):
         raise DTypeError(located(f"explain: the loss is a tensor, got {type(loss).__name__}"))
     graph = trace(loss, cotangent_like(loss, gradient, "explain")) if loss.requires_grad else without_graph(loss)
-    return Explanation(graph, wrt, at, _caller_names() if names is None else names)
+    return Explanation(graph, wrt, at, _caller_names() if names is None else names, note)
 
 
 def _caller_names() -> dict[str, Any]:
@@ -89,11 +91,13 @@ class Explanation:
         targets: the asked values, as far as the loss depends on them.
         missing: the asked tensors that it does not depend on.
         names: what every value is called.
+        note: a remark on what is explained.
         checked: what `check` found, once it was called.
     """
 
-    def __init__(self, graph: Trace, wrt: Any, at: Any, namespace: Mapping[str, Any]) -> None:
+    def __init__(self, graph: Trace, wrt: Any, at: Any, namespace: Mapping[str, Any], note: str = "") -> None:
         self.trace = graph
+        self.note = note
         self.places = Places()
         self.names: dict[Value, Name] = name_values(graph, namespace)
         self._single = isinstance(wrt, Tensor | str)

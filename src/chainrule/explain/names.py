@@ -168,7 +168,7 @@ def _held_names(trace: Trace, namespace: Mapping[str, Any]) -> dict[Value, tuple
     for root in roots.values():
         variable = next((name for name, module in modules.items() if module is root), type(root).__name__)
         for path, parameter in root.named_parameters():
-            value = owners.get(id(parameter))
+            value = owners.get(id(parameter)) or trace.value_of(parameter)
             if value is not None:
                 full = f"{variable}.{path}"
                 found[value] = (full if several else path, f"parameter {full}")

@@ -52,8 +52,8 @@ def rendering(explanation: Explanation, *, steps: bool = False) -> Any:
     """What rich prints."""
     e = explanation
     if not e.targets:
-        return Group(_heading(e.title), _answers(e))
-    parts: list[Any] = [_heading(e.title), *_facts(e), Text()]
+        return Group(_heading(e.title), *_note(e), _answers(e))
+    parts: list[Any] = [_heading(e.title), *_note(e), *_facts(e), Text()]
     if any(s.scalars is not None for s in e.steps):
         parts += [_heading("Forward"), _forward(e), Text(), _heading("Backward"), _blackboard(e)]
         return Group(*parts) if np.any(e.targets[0].gradient) else Group(*parts, Text(), _answers(e))
@@ -68,6 +68,10 @@ def rendering(explanation: Explanation, *, steps: bool = False) -> Any:
 
 def _heading(title: str) -> Text:
     return Text(title, style="bold")
+
+
+def _note(e: Explanation) -> list[Text]:
+    return [Text(e.note, style="italic")] if e.note else []
 
 
 def _facts(e: Explanation) -> list[Text]:

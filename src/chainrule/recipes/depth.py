@@ -71,14 +71,13 @@ def learn(model: Any, loader: Any, settings: Settings) -> float:
     return float(np.mean(right[-max(1, settings.steps // 4) :]))
 
 
-def build() -> tuple[Any, Any]:
+def build(settings: Settings) -> dict[str, Any]:
     """A loss and its model for `chainrule explain depth`: plain sigmoid layers, through which the gradient vanishes."""
-    settings = Settings()
     images = FashionMNIST(True, settings.data, Compose([ToFloat(), Normalize(0.2860, 0.3530)]))
     manual_seed(settings.seed)
     model = MLP(Variant("sigmoid", "Xavier"), settings.width, settings.depth)
     x, labels = next(iter(DataLoader(images, settings.batch_size, shuffle=True)))
-    return F.cross_entropy(model(x)[0], labels), model
+    return {"loss": F.cross_entropy(model(x)[0], labels), "model": model}
 
 
 def train(job: Job) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from .. import optim
 from ..core.tensor import Tensor
 from ..data import DataError, DataLoader, TensorDataset
 from ..nn import functional as F
-from ..pretrained import Adapters, Llama, Sampling, generate, load_llm, stream
+from ..pretrained import Adapters, Llama, LlamaConfig, Sampling, generate, load_llm, stream
 from ..random import manual_seed
 from ..train import Job, evaluate
 from .settings import Settings as BaseSettings
@@ -23,6 +23,11 @@ from .settings import setting
 from .text import read_text
 
 _VALIDATED = 16  # windows
+SMALL = LlamaConfig(
+    vocab_size=256, hidden_size=72, intermediate_size=192, num_hidden_layers=2, num_attention_heads=9,
+    num_key_value_heads=3, head_dim=8, max_position_embeddings=256, tie_word_embeddings=True,
+)  # fmt: skip
+"""SmolLM2 in small: as many heads of queries and keys, of a width of 8."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,31 @@ def next_token_loss(model: Llama, tokens: Tensor) -> Tensor:
     """Mean cross-entropy of every token of (batch, length + 1) but the first, given those before it."""
     scores = model(tokens[:, :-1])
     return F.cross_entropy(scores.reshape(-1, scores.shape[-1]), tokens[:, 1:].reshape(-1))
+
+
+def build(settings: Settings) -> dict[str, Any]:
+    """The loss of a first, small batch for `chainrule explain llm`.
+
+    Without the weights on this machine, that of a small network of the same kind that knows nothing.
+    """
+    text, _ = read_text(settings.text, settings.data)
+    note = ""
+    manual_seed(settings.seed)
+    try:
+        language = load_llm(settings.model)
+        model, tokens = language.model, language.tokenizer.encode(text[:4096], add_special_tokens=False).ids
+    except DataError as error:
+        if settings.model is not None:
+            raise
+        model, tokens = Llama(SMALL), list(text[:4096].encode())
+        note = (
+            f"A network of SmolLM2's kind with {SMALL.num_hidden_layers} layers, {SMALL.weights:,} random weights, which "
+            f"reads bytes. {error}."
+        )
+    adapters = Adapters(model, settings.targets.split(","), settings.rank, settings.alpha)
+    size = Settings.FAST["batch_size"], Settings.FAST["length"] + 1
+    batch = Tensor(np.array(tokens[: size[0] * size[1]]).reshape(size))
+    return {"loss": next_token_loss(model, batch), "model": model, "adapters": adapters, "note": note}
 
 
 def train(job: Job) -> dict[str, Any]:

@@ -45,6 +45,18 @@ class Settings(BaseSettings):
     episodes: int = setting(100, "Episodes that an agent is judged by.", minimum=1)
 
 
+def build(settings: Settings) -> dict[str, Any]:
+    """The loss of the first minibatch of an agent that has learned nothing yet, for `chainrule explain rl`."""
+    algorithm, plans = ALGORITHMS[settings.algorithm]
+    worlds = make_worlds(settings.world, plans[settings.world].copies)
+    try:
+        manual_seed(settings.seed)
+        agent: Learner = algorithm(worlds, plans[settings.world], settings.seed, compile=False)
+        return {"loss": agent.first_loss(), "model": agent.model}
+    finally:
+        worlds.close()
+
+
 def train(job: Job) -> dict[str, Any]:
     """Train and judge an agent for every seed; `--resume` goes on with the agent that was learning."""
     settings = Settings(**job.run.settings)

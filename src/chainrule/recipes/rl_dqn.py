@@ -135,15 +135,25 @@ class DQN(Learner):
         *parts, ended = self.memory.draw(self.plan.minibatch, self.rng)
         return [*parts, 1 - ended.astype(np.float32)]
 
-    def update(self, *batch: Tensor) -> Tensor:
-        """Observations, actions, rewards, what they led to, 1 where the episode went on; the loss before the step."""
+    def first_loss(self) -> Tensor:
+        """The loss of the first minibatch."""
+        for _ in range(self.plan.horizon):
+            self._play()
+        return self.loss(*map(Tensor, self._minibatch()))
+
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Observations, actions, rewards, what they led to, 1 where the episode went on."""
         observations, actions, rewards, led_to, going_on = batch
         with no_grad():
             best = argmax(self.model(led_to), axis=1).reshape(-1, 1)
             value = take_along_axis(self.earlier(led_to), best, axis=1).reshape(-1)
             wanted = rewards + self.plan.decay * going_on * value
         chosen = take_along_axis(self.model(observations), actions.reshape(-1, 1), axis=1).reshape(-1)
-        loss = F.smooth_l1_loss(chosen, wanted)
+        return F.smooth_l1_loss(chosen, wanted)
+
+    def update(self, *batch: Tensor) -> Tensor:
+        """One step on a minibatch as `loss` takes it; the loss before the step."""
+        loss = self.loss(*batch)
         self.optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(self.model.parameters(), self.plan.largest_norm)

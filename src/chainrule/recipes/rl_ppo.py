@@ -154,8 +154,13 @@ class PPO(Learner):
                 chosen = order[start : start + self.plan.minibatch]
                 yield Rollout(*(part[chosen] for part in flat))
 
-    def update(self, *batch: Tensor) -> dict[str, Tensor]:
-        """Clipping ε and a rollout's parts, shapes () and (B, …); the parts of the loss before the step."""
+    def first_loss(self) -> Tensor:
+        """The loss of the first minibatch."""
+        batch = next(self._minibatches(self._play()))
+        return self.loss(Tensor(np.float32(self.plan.clipping)), *map(Tensor, batch))[0]
+
+    def loss(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clipping ε and a rollout's parts, shapes () and (B, …), to the loss and its parts."""
         clipping, observations, actions, earlier, gained, wanted = batch
         gained = (gained - mean(gained)) / (std(gained) + 1e-8)
         logs = F.log_softmax(self.model.policy(observations), -1)
@@ -166,12 +171,13 @@ class PPO(Learner):
         value_error = mean((self.model.value(observations).reshape(-1) - wanted) ** 2) / 2
         entropy = -mean(total(exp(logs) * logs, axis=1))
         loss = self.plan.value * value_error - surrogate - self.plan.entropy * entropy
+        return loss, {"surrogate": surrogate, "value_error": value_error, "entropy": entropy}
+
+    def update(self, *batch: Tensor) -> dict[str, Tensor]:
+        """One step on a minibatch as `loss` takes it; the parts of the loss before the step."""
+        loss, parts = self.loss(*batch)
         self.optimizer.zero_grad()
         loss.backward()
         clip_grad_norm_(self.model.parameters(), self.plan.largest_norm)
         self.optimizer.step()
-        return {
-            "surrogate": surrogate.detach(),
-            "value_error": value_error.detach(),
-            "entropy": entropy.detach(),
-        }
+        return {name: part.detach() for name, part in parts.items()}

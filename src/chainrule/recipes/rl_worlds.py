@@ -134,6 +134,10 @@ class Learner:
         """The share of the run that is still to come."""
         return max(0.0, 1.0 - self.played / self.plan.steps)
 
+    def first_loss(self) -> Tensor:
+        """Play for a horizon; the loss of one minibatch of what was played, not yet learned from."""
+        raise NotImplementedError
+
     def round(self) -> dict[str, float]:
         """Play for a while and learn from it; numbers about what was learned."""
         raise NotImplementedError

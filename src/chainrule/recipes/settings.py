@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Self, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_type_hints
 
 from ..core.errors import OperationError
 
@@ -63,6 +63,9 @@ class Settings:
                 raise SettingsError(f"{f.name} must be at least {minimum}, got {value}")
 
 
+S = TypeVar("S", bound=Settings)
+
+
 @dataclass(frozen=True)
 class CommonSettings(Settings):
     """What most recipes have: the options that `chainrule train --help` shows."""
@@ -75,3 +78,33 @@ class CommonSettings(Settings):
 def _type_name(kind: Any) -> str:
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return names.get(kind, str(kind))
+
+
+def settings_from(kind: type[S], given: Iterable[str]) -> S:
+    """Settings from texts such as "algorithm=dqn".
+
+    Raises:
+        SettingsError: a text has no `=`, or a name or value is wrong.
+    """
+    types = get_type_hints(kind)
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals:
+            raise SettingsError(f"a setting is given as NAME=VALUE, got {text!r}")
+        declared = types.get(name, str)
+        known = next(t for t in (bool, int, float, str) if declared in (t, t | None))
+        found[name] = _value(name, value.strip(), known)
+    return kind.make(found)
+
+
+def _value(name: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise SettingsError(f"{name} must be {_type_name(kind)}, got {text!r}")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        raise SettingsError(f"{name} must be {_type_name(kind)}, got {text!r}") from None

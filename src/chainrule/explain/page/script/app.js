@@ -58,6 +58,8 @@ export class App {
     this.scene = new Scene(element, this.graph, looks(explanation, this.graph, this.course), (id) => this.press(id));
     this.search.index(explanation);
     replace(byId("heading"), this.data.studio?.title ?? explanation.title);
+    replace(byId("note"), explanation.note);
+    byId("note").hidden = !explanation.note;
     this.nameLoss();
     this.nameOpenAll();
     this.fit();
