@@ -57,10 +57,9 @@ class Check:
         largest_rounding: of all products, as `largest_error`.
         sums: largest difference of a gradient and the sum of its products, relative to the gradient.
         whole: the whole chain: the gradients beside differences of the loss, computed again in
-            float64 from the asked tensors; relative. NaN where that cannot be compared: the loss
-            has a kink in every direction that was tried, or a part is checkpointed.
-        skipped: products that hold NaN or infinity, have no entries, or are those of a part under
-            `func.checkpoint`; they are not in `products`.
+            float64 from the asked tensors; relative. NaN where the loss has a kink in every
+            direction that was tried.
+        skipped: products that hold NaN or infinity or have no entries; they are not in `products`.
     """
 
     products: tuple[Checked, ...]
@@ -95,12 +94,12 @@ class Check:
             + (f" ({self.worst.primitive}, back to {self.worst.operand})" if self.worst else ""),
             f"  rounding of the graph's own data type {self.largest_rounding:.1e}, of the sums {self.sums:.1e}",
             "  whole chain against differences of the loss "
-            + (f"{self.whole:.1e}" if self.whole == self.whole else "not comparable (kinks, or checkpointed parts)"),
+            + (f"{self.whole:.1e}" if self.whole == self.whole else "not comparable (kinks)"),
         ]
         if kinks:
             lines.append(f"  {kinks} of them at a kink, where the derivative lies between the one-sided slopes")
         if self.skipped:
-            lines.append(f"  {self.skipped} products not checked: NaN or infinity, no entries, or checkpointed")
+            lines.append(f"  {self.skipped} products not checked: NaN or infinity, or no entries")
         return "\n".join(lines)
 
 
@@ -187,10 +186,7 @@ def _check_product(product: Product, label: Callable[[Value], str]) -> Checked |
     if product.operand.size == 0:
         return None
     with np.errstate(all="ignore"):
-        try:
-            local = _Local(product)
-        except NotImplementedError:  # a checkpointed part: it has a backward pass and no value of its own
-            return None
+        local = _Local(product)
         c = local.rule(local.g)
         given = np.zeros(c.shape, c.dtype) if product.array is None else product.array
         if not all(np.isfinite(flat(a)).all() for a in (c, local.x, local.y, local.g, given)):
@@ -327,7 +323,7 @@ def _double_of(value: Value) -> Any:
 def _whole_error(trace: Trace, target: Value) -> float:
     """The gradient of one asked tensor beside differences of the replayed loss, along random directions.
 
-    NaN where the loss has a kink in each of them, or cannot be computed again.
+    NaN where the loss has a kink in each of them.
     """
     g = target.gradient
     if g is None or target is trace.loss or target.size == 0 or not np.isfinite(flat(g)).all():
@@ -341,10 +337,7 @@ def _whole_error(trace: Trace, target: Value) -> float:
     rng = np.random.default_rng(target.size)
     errors = []
     with np.errstate(all="ignore"):
-        try:
-            noise = abs(loss(x))
-        except NotImplementedError:  # a checkpointed part
-            return float("nan")
+        noise = abs(loss(x))
         for _ in range(3):
             v = rng.standard_normal(x.shape)
             v = v + 1j * rng.standard_normal(x.shape) if x.dtype.kind == "c" else v

@@ -2,6 +2,8 @@
 
 `trace` copies the structure of the graph and lets `pull_back` run once over it, watching. The
 copy outlives the release of the graph by an optimiser; arrays are shared with it, not copied.
+Parts under `func.checkpoint` are opened first (`opening`): their values are computed again, as
+the backward pass does, and take the part's place.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from ..core.errors import TransformError, located
 from ..core.node import Interpreted, Node, collect, is_missing, leaf, materialise
 from ..core.primitive import Primitive
 from ..core.tensor import Tensor, new_tensor
+from .opening import with_parts_opened
 
 
 class Value:
@@ -164,6 +167,8 @@ def trace(loss: Tensor, seed: Tensor) -> Trace:
                     "explain: inside a transformation (vmap, jvp, compile) there are no numbers; explain its result"
                 )
             )
+    opened, replaced = with_parts_opened(order)
+    root = replaced.get(root, root)
     found: dict[Any, Value] = {}
     values: list[Value] = []
 
@@ -173,7 +178,7 @@ def trace(loss: Tensor, seed: Tensor) -> Trace:
         found[_key(node)] = value
         return value
 
-    for node in order:
+    for node in opened:
         inputs = tuple(found.get(_key(parent)) or add(parent, ()) for parent in node.inputs)
         add(node, inputs)
 
@@ -188,8 +193,13 @@ def trace(loss: Tensor, seed: Tensor) -> Trace:
         products.append(product)
         consumer.inputs[position].products.append(product)
 
-    for node, g in pull_back({root: seed}, order=order, watch=watch).items():
+    for node, g in pull_back({root: seed}, order=opened, watch=watch).items():
         found[node].gradient = _numbers(g)
+    if replaced:
+        # Sums of leaves' gradients are rounded in the order in which the graph with closed parts adds them up.
+        for node, g in pull_back({order[-1]: seed}, order=order).items():
+            found[node].gradient = _numbers(g)
+        found |= {node: found[stands] for node, stands in replaced.items() if stands in found}
     return Trace(values, products, found[root], found)
 
 

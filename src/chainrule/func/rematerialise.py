@@ -63,7 +63,7 @@ def checkpoint(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             values[slot] = tensor
         return leaves(run(values))
 
-    part = _Part(again, len(inputs), draws_from)
+    part = Part(again, len(inputs), draws_from)
     place = capture()
     if len(outputs) == 1:
         whole = Node(part, nodes, {}, outputs[0]._value, True, place)
@@ -100,7 +100,7 @@ def _boundary(roots: list[Node], marker: Node) -> list[Node]:
     return list(found)
 
 
-class _Part(Primitive):
+class Part(Primitive):
     """A part of the network as one node; its vjp runs the part again to get the graph inside."""
 
     __slots__ = ("again", "arguments", "draws_from", "pending")
@@ -118,18 +118,26 @@ class _Part(Primitive):
             self.pending = (g, self._run_again(g, inputs))
         return self.pending[1][position]
 
-    def _run_again(self, g: Any, inputs: list[Tensor]) -> list[Tensor | None]:
-        recording = mode.grad
-        arguments, closure = inputs[: self.arguments], inputs[self.arguments :]
+    def opened(self, inputs: list[Tensor]) -> list[Tensor]:
+        """The outputs with the graph that the part is: what was computed from `inputs`, computed again.
+
+        Random numbers are those of the forward pass.
+        """
         state = default_generator.state
         drawn_since = state._value
         state.assign(self.draws_from)
         try:
             with enable_grad():
-                fresh = [identity(t) if recording else _cut(t) for t in arguments]
-                outputs = self.again(fresh)
+                return self.again(inputs[: self.arguments])
         finally:
             state.assign(drawn_since)
+
+    def _run_again(self, g: Any, inputs: list[Tensor]) -> list[Tensor | None]:
+        recording = mode.grad
+        closure = inputs[self.arguments :]
+        with enable_grad():
+            fresh = [identity(t) if recording else _cut(t) for t in inputs[: self.arguments]]
+        outputs = self.opened(fresh)
         cotangents = g if isinstance(g, list | tuple) else [g]
         seeds = {y._node: c for y, c in zip(outputs, cotangents, strict=True) if c is not None and y._node is not None}
         reached = set(collect(seeds))
