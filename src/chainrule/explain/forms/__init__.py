@@ -17,7 +17,7 @@ from ..names import Name
 from ..steps import flat
 from ..trace import Value
 from . import attention, linear, losses, normalisation, pointwise, pooling, recurrent
-from .call import REARRANGE, Call, Candidate, Form, forms
+from .call import REARRANGE, Call, Candidate, Form, forms, of_several
 
 AGREES = {"float64": 1e-9, "complex128": 1e-9}  # of other data types their rounding allows 1e-4
 TOLERANCE = 1e-4
@@ -35,16 +35,16 @@ class ClosedForm:
 
 def closed_form(group: Group, names: dict[Value, Name]) -> ClosedForm | None:
     """The closed form of a call that agrees with its numbers, or None."""
-    if len(group.outputs) != 1 or group.outputs[0].gradient is None:
+    if not any(v.gradient is not None for v in group.outputs) or any(v.several for v in group.outputs):
         return None
-    output = group.outputs[0]
-    tolerance = AGREES.get(str(output.dtype), TOLERANCE)
-    delta = flat(output.gradient).reshape(output.shape)
+    tolerance = AGREES.get(str(group.outputs[0].dtype), TOLERANCE)
     with np.errstate(all="ignore"):
         for function in _known(group):
-            for number, candidate in enumerate(_fitting(function, Call(group, names, delta))):
+            if len(group.outputs) > 1 and function not in of_several:
+                continue
+            for number, candidate in enumerate(_fitting(function, Call(group, names))):
                 # Where δ cancels (a bias before a batch norm) only rounding is left; compare it with what cancelled.
-                uncancelled = (c for i, c in enumerate(function(Call(group, names, np.abs(delta)))) if i == number)
+                uncancelled = (c for i, c in enumerate(function(Call(group, names, sized=True))) if i == number)
                 agreement = _agreement(group, candidate, uncancelled, tolerance)
                 if agreement is not None:
                     named = any(f is function and group.kind in kinds for kinds, f in forms)

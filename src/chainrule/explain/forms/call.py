@@ -27,26 +27,54 @@ class Candidate:
 
 Form = Callable[["Call"], Iterator[Candidate]]
 forms: list[tuple[frozenset[str], Form]] = []
+of_several: set[Form] = set()
 
 
-def form(*kinds: str) -> Callable[[Form], Form]:
-    """Register a form for layers, functions and operations of these names."""
+def form(*kinds: str, several: bool = False) -> Callable[[Form], Form]:
+    """Register a form for layers, functions and operations of these names.
+
+    `several` says that it knows calls with several results.
+    """
 
     def register(function: Form) -> Form:
         forms.append((frozenset(kinds), function))
+        if several:
+            of_several.add(function)
         return function
 
     return register
 
 
 class Call:
-    """A call's numbers in float64, and the means to write about it."""
+    """A call's numbers in float64, and the means to write about it.
 
-    def __init__(self, group: Group, names: dict[Value, Name], delta: np.ndarray) -> None:
+    Attributes:
+        output: what the call returned; of several results the first that was computed.
+        delta: ∂L/∂output as it comes in from outside.
+        sized: whether gradients are taken by their sizes, without signs: what would come out if nothing cancelled.
+    """
+
+    def __init__(self, group: Group, names: dict[Value, Name], sized: bool = False) -> None:
         self.group = group
         self.names = names
         self.output = group.outputs[0]
-        self.delta = delta
+        self.sized = sized
+        self.delta = self.arriving(self.output)
+
+    def arriving(self, value: Value) -> np.ndarray:
+        """What arrives at a result of the call from outside of it, of its shape; zeros where nothing does."""
+        inside = [p for p in value.products if p.consumer in self.group and p.array is not None]
+        if not inside:
+            return self.gradient(value)
+        outside = [p.array for p in value.products if p.consumer not in self.group and p.array is not None]
+        return self._signed(sum(numbers_of(a) for a in outside) + np.zeros(value.shape))
+
+    def gradient(self, value: Value) -> np.ndarray:
+        """∂L/∂value, of its shape; zeros where none arrives."""
+        return np.zeros(value.shape) if value.gradient is None else self._signed(numbers_of(value.gradient))
+
+    def _signed(self, array: np.ndarray) -> np.ndarray:
+        return np.abs(array) if self.sized else array
 
     @property
     def module(self) -> Any:
@@ -96,7 +124,11 @@ def _is_value_of(value: Value, parameter: Any) -> bool:
 
 def numbers(value: Value) -> np.ndarray:
     """A value's numbers in float64 (complex128)."""
-    array = value.array()
+    return numbers_of(value.array())
+
+
+def numbers_of(array: np.ndarray) -> np.ndarray:
+    """An array in float64 (complex128)."""
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
 

@@ -1,27 +1,54 @@
-"""Pooling over windows that do not overlap and fill the image: means and maxima."""
+"""Pooling: means and maxima over windows, which may overlap, have gaps, or reach over the edge."""
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from ..trace import Value
 from .call import Call, Candidate, equation, form, numbers, plain
 
+Slices = tuple[slice, ...]
 
-def _windows(call: Call) -> tuple[np.ndarray, np.ndarray, int] | None:
-    """The image as (N, C, then per axis windows and places in one), δ in that shape, and the size of a window."""
-    if not call.data():
-        return None
-    x = call.data()[0]
-    inner, outer = x.shape[2:], call.output.shape[2:]
-    if len(outer) != len(inner) or not outer or any(o == 0 or n % o for n, o in zip(inner, outer, strict=True)):
-        return None
-    sizes = [n // o for n, o in zip(inner, outer, strict=True)]
-    split = [n for pair in zip(outer, sizes, strict=True) for n in pair]
-    delta = call.delta.reshape(*call.delta.shape[:2], *(n for o in outer for n in (o, 1)))
-    return numbers(x).reshape(*x.shape[:2], *split), delta, math.prod(sizes)
+
+class _Windows:
+    """An image with its border, and what each place of the window sees of it from all windows."""
+
+    def __init__(self, x: np.ndarray, node: Value, border: float) -> None:
+        kernel, stride, padding, dilation = (node.params[k] for k in ("kernel", "stride", "padding", "dilation"))
+        rank = len(kernel)
+        front = x.ndim - rank
+        self.padded: Any = np.pad(x, [(0, 0)] * front + list(padding), constant_values=border)
+        self.inside: Any = (..., *(slice(a, a + n) for n, (a, _) in zip(x.shape[front:], padding, strict=True)))
+        windows = node.shape[len(node.shape) - rank :]
+        self.places: list[Any] = [
+            (..., *(slice(k * d, k * d + (n - 1) * s + 1, s)
+                    for k, d, s, n in zip(place, dilation, stride, windows, strict=True)))
+            for place in np.ndindex(*kernel)
+        ]  # fmt: skip
+
+    def spread(self, parts: Iterator[np.ndarray]) -> np.ndarray:
+        """The sum, over the places of the window, of what each window hands to it."""
+        total: Any = np.zeros(self.padded.shape)
+        for place, part in zip(self.places, parts, strict=True):
+            total[place] += part
+        return total[self.inside]
+
+
+def _bins(size: int, count: int) -> list[slice]:
+    """The parts of an axis that adaptive pooling takes together."""
+    return [slice(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+
+
+def _adaptive(call: Call, x: Value) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """Every window of an adaptive pooling: where it lies in the image, and its place in the output."""
+    rank = int(call.group.kind[-2])
+    axes = list(zip(x.shape[-rank:], call.output.shape[-rank:], strict=True))
+    for place in np.ndindex(*(n for _, n in axes)):
+        yield (..., *(_bins(*axis)[i] for axis, i in zip(axes, place, strict=True))), (..., *place)
 
 
 @form(
@@ -30,17 +57,32 @@ def _windows(call: Call) -> tuple[np.ndarray, np.ndarray, int] | None:
 )  # fmt: skip
 def mean(call: Call) -> Iterator[Candidate]:
     """y = the mean of a window."""
-    found = _windows(call)
-    if found is None:
+    if not call.data():
         return
-    split, delta, size = found
     x = call.data()[0]
+    node = call.node("window_sum")
+    if node is not None:
+        windows = _Windows(numbers(x), node, 0.0)
+        scale = next((v for v in call.group.values if node in v.inputs), None)
+        others = [numbers(i) for i in scale.inputs if i is not node] if scale is not None else [np.ones(())]
+        divided = scale is not None and scale.primitive is not None and scale.primitive.name == "divide"
+        part = call.delta / others[0] if divided else call.delta * others[0]
+        to_x = windows.spread(itertools.repeat(part, len(windows.places)))
+        size = f"over the k = {len(windows.places)} entries of a window"
+    else:
+        if "adaptive" not in call.group.kind.lower():
+            return
+        to_x = np.zeros(x.shape)
+        for window, place in _adaptive(call, x):
+            count = to_x[window][(0,) * (len(x.shape) - int(call.group.kind[-2]))].size
+            to_x[window] += (call.delta[place] / count)[(..., *(None,) * int(call.group.kind[-2]))]
+        size = "over the k entries of a window"
     equations = [
-        plain("y = Σ x / k", r"y = \frac{1}{k} \sum x", f"over the k = {size} entries of a window"),
-        equation("x", "δ / k", r"\frac{\delta}{k}", "every entry of a window gets the same part of its gradient"),
-    ]
-    legend = call.legend(("x", "x", "the input", x), call.delta_row())
-    yield Candidate(equations, legend, {x: np.broadcast_to(delta / size, split.shape).reshape(x.shape)})
+        plain("y = Σ x / k", r"y = \frac{1}{k} \sum x", size),
+        equation("x", "Σ δ / k", r"\sum \frac{\delta}{k}",
+                 "every entry of a window gets the same part of its gradient; added up over the windows that it is in"),
+    ]  # fmt: skip
+    yield Candidate(equations, call.legend(("x", "x", "the input", x), call.delta_row()), {x: to_x})
 
 
 @form(
@@ -49,24 +91,30 @@ def mean(call: Call) -> Iterator[Candidate]:
 )  # fmt: skip
 def maximum(call: Call) -> Iterator[Candidate]:
     """y = the largest entry of a window, the first of several."""
-    found = _windows(call)
-    if found is None:
+    if not call.data():
         return
-    split, delta, _ = found
     x = call.data()[0]
-    spatial = len(x.shape) - 2
-    places = tuple(range(3, 2 + 2 * spatial, 2))
-    order = (*(d for d in range(split.ndim) if d not in places), *places)
-    rows = split.transpose(order)
-    flat = rows.reshape(*rows.shape[: 2 + spatial], -1)
-    chosen = np.zeros_like(flat)
-    np.put_along_axis(chosen, flat.argmax(axis=-1)[..., None], 1.0, axis=-1)
-    mask = chosen.reshape(rows.shape).transpose(np.argsort(order))
+    values = numbers(x)
+    node = call.node("window_max")
+    adaptive = "adaptive" in call.group.kind.lower()
+    if adaptive:
+        to_x = np.zeros(x.shape)
+        rank = int(call.group.kind[-2])
+        front = x.shape[: len(x.shape) - rank]
+        for window, place in _adaptive(call, x):
+            seen = values[window].reshape(*front, -1)
+            chosen = np.zeros_like(seen)
+            np.put_along_axis(chosen, seen.argmax(-1)[..., None], call.delta[place][..., None], axis=-1)
+            to_x[window] += chosen.reshape(to_x[window].shape)
+    elif node is not None:
+        windows = _Windows(values, node, -np.inf)
+        first = np.stack([windows.padded[place] for place in windows.places]).argmax(0)
+        to_x = windows.spread(call.delta * (first == number) for number in range(len(windows.places)))
+    else:
+        return
     equations = [
         plain("y = max x", r"y = \max x", "over the entries of a window"),
-        equation("x", "δ where x is the maximum, 0 elsewhere",
-                 r"\begin{cases} \delta & x = y \\ 0 & \text{otherwise} \end{cases}",
-                 "each gradient goes back to the entry that was the maximum, the first of several"),
+        equation("x", "Σ δ over the windows where x is the maximum", r"\sum_{y = x} \delta",
+                 "each gradient goes back to the entry that was the maximum, the first of several; other entries get 0"),
     ]  # fmt: skip
-    legend = call.legend(("x", "x", "the input", x), call.delta_row())
-    yield Candidate(equations, legend, {x: (delta * mask).reshape(x.shape)})
+    yield Candidate(equations, call.legend(("x", "x", "the input", x), call.delta_row()), {x: to_x})

@@ -1,8 +1,8 @@
-"""Recurrent layers: backpropagation through time, of one layer in one direction that starts at 0."""
+"""Recurrent layers and cells: backpropagation through time, for every layer and direction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,195 +10,191 @@ import numpy as np
 from ..layers import Equation
 from ..trace import Value
 from .call import Call, Candidate, equation, form, numbers, plain
+from .cells import CELLS, Cell
 
 
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-z))
+class _Swept(NamedTuple):
+    """What a sweep back over time hands back: of the sums, of U and its bias, and of the first states."""
+
+    sums: np.ndarray
+    inner: np.ndarray
+    weight: np.ndarray
+    states: tuple[np.ndarray, ...]
 
 
-class _Step(NamedTuple):
-    """What one step of time keeps for the way back."""
+class _Gradients:
+    """Gradients by value; those of a value that is read several times are added up."""
 
-    hidden: np.ndarray  # h[t-1]
-    kept: tuple[np.ndarray, ...]
+    def __init__(self) -> None:
+        self.found: dict[Value, np.ndarray] = {}
 
-
-class _Cell(NamedTuple):
-    """One step forwards, one step back, and how both are written.
-
-    forward(a, u, state): from a = W x + b and u = U h + b', the new state (h, …) and what to keep.
-    backward(carry, kept): from the gradients of the new state, those of a, of u, and of the old state.
-    """
-
-    forward: Callable[..., Any]
-    backward: Callable[..., Any]
-    states: int
-    equations: Callable[[], list[Equation]]
+    def add(self, value: Value | None, gradient: np.ndarray) -> None:
+        if value is not None and value.requires_grad:
+            self.found[value] = self.found.get(value, 0) + gradient
 
 
-def _lstm_forward(a: np.ndarray, u: np.ndarray, state: Any) -> Any:
-    i, f, g, o = np.split(a + u, 4, axis=-1)
-    i, f, g, o = _sigmoid(i), _sigmoid(f), np.tanh(g), _sigmoid(o)
-    c = f * state[1] + i * g
-    return (o * np.tanh(c), c), (i, f, g, o, state[1], np.tanh(c))
-
-
-def _lstm_backward(carry: Any, kept: Any) -> Any:
-    i, f, g, o, before, squashed = kept
-    to_h, to_c = carry
-    to_c = to_c + to_h * o * (1 - squashed**2)
-    parts = to_c * g * i * (1 - i), to_c * before * f * (1 - f), to_c * i * (1 - g**2), to_h * squashed * o * (1 - o)
-    delta = np.concatenate(parts, axis=-1)
-    return delta, delta, (0.0, to_c * f)
-
-
-def _gru_forward(a: np.ndarray, u: np.ndarray, state: Any) -> Any:
-    (ar, az, an), (ur, uz, un) = np.split(a, 3, axis=-1), np.split(u, 3, axis=-1)
-    r, z = _sigmoid(ar + ur), _sigmoid(az + uz)
-    n = np.tanh(an + r * un)
-    return ((1 - z) * n + z * state[0],), (r, z, n, un, state[0])
-
-
-def _gru_backward(carry: Any, kept: Any) -> Any:
-    r, z, n, un, before = kept
-    (to_h,) = carry
-    to_n = to_h * (1 - z) * (1 - n**2)
-    to_z = to_h * (before - n) * z * (1 - z)
-    to_r = to_n * un * r * (1 - r)
-    return np.concatenate([to_r, to_z, to_n], -1), np.concatenate([to_r, to_z, to_n * r], -1), (to_h * z,)
-
-
-def _tanh_forward(a: np.ndarray, u: np.ndarray, state: Any) -> Any:
-    h = np.tanh(a + u)
-    return (h,), (1 - h**2,)
-
-
-def _relu_forward(a: np.ndarray, u: np.ndarray, state: Any) -> Any:
-    return (np.maximum(a + u, 0),), ((a + u > 0).astype(float),)
-
-
-def _plain_backward(carry: Any, kept: Any) -> Any:
-    delta = carry[0] * kept[0]
-    return delta, delta, (0.0,)
-
-
-def _lstm_equations() -> list[Equation]:
-    return [
-        plain("i, f, o = σ(W x[t] + U h[t-1] + b), g = tanh(W x[t] + U h[t-1] + b)",
-              r"i, f, o = \sigma(W x_{t} + U h_{t-1} + b), \; g = \tanh(W x_{t} + U h_{t-1} + b)",
-              "four gates, each with its rows of W, U and b"),
-        plain("c[t] = f · c[t-1] + i · g, h[t] = o · tanh(c[t])",
-              r"c_{t} = f \, c_{t-1} + i \, g, \; h_{t} = o \, \tanh c_{t}", "memory and output"),
-        equation("c[t]", "∂L/∂h[t] · o · (1 - tanh²(c[t])) + ∂L/∂c[t+1] · f[t+1]",
-                 r"\frac{\partial L}{\partial h_{t}} o \, (1 - \tanh^2 c_{t}) "
-                 r"+ \frac{\partial L}{\partial c_{t+1}} f_{t+1}",
-                 "backwards through time; an open forget gate f passes the gradient on undiminished", "c_{t}"),
-        plain("δ[t] = (∂L/∂c · g · i (1 - i), ∂L/∂c · c[t-1] · f (1 - f), "
-              "∂L/∂c · i · (1 - g²), ∂L/∂h · tanh(c) · o (1 - o))",
-              r"\delta_{t} = \left( \frac{\partial L}{\partial c} g \, i (1 - i), \; "
-              r"\frac{\partial L}{\partial c} c_{t-1} \, f (1 - f), \; "
-              r"\frac{\partial L}{\partial c} i \, (1 - g^2), \; "
-              r"\frac{\partial L}{\partial h} \tanh c \, o (1 - o) \right)",
-              "what arrives before the gates"),
-    ]  # fmt: skip
-
-
-def _gru_equations() -> list[Equation]:
-    return [
-        plain("r, z = σ(W x[t] + U h[t-1] + b), n = tanh(W x[t] + r · (U h[t-1]))",
-              r"r, z = \sigma(W x_{t} + U h_{t-1} + b), \; n = \tanh(W x_{t} + r \, (U h_{t-1}))",
-              "reset gate, update gate, and the new content"),
-        plain("h[t] = (1 - z) · n + z · h[t-1]", r"h_{t} = (1 - z) \, n + z \, h_{t-1}", ""),
-        plain("δn = ∂L/∂h[t] · (1 - z) · (1 - n²), δz = ∂L/∂h[t] · (h[t-1] - n) · z (1 - z), "
-              "δr = δn · (U h[t-1]) · r (1 - r)",
-              r"\delta_{n} = \frac{\partial L}{\partial h_{t}} (1 - z) (1 - n^2), \; \delta_{z} = "
-              r"\frac{\partial L}{\partial h_{t}} (h_{t-1} - n) z (1 - z), \; "
-              r"\delta_{r} = \delta_{n} (U h_{t-1}) r (1 - r)",
-              "what arrives before the gates; z passes ∂L/∂h on to the step before"),
-    ]  # fmt: skip
-
-
-def _plain_equations() -> list[Equation]:
-    return [
-        plain("h[t] = f(W x[t] + U h[t-1] + b)", r"h_{t} = f(W x_{t} + U h_{t-1} + b)", ""),
-        plain("δ[t] = (∂L/∂h[t] + δ[t+1] U) · f′",
-              r"\delta_{t} = \left( \frac{\partial L}{\partial h_{t}} + \delta_{t+1} U \right) f'",
-              "backwards through time: each step multiplies by U and by f′ once more"),
-    ]  # fmt: skip
-
-
-_CELLS = {
-    "LSTM": _Cell(_lstm_forward, _lstm_backward, 2, _lstm_equations),
-    "GRU": _Cell(_gru_forward, _gru_backward, 1, _gru_equations),
-    "RNN_TANH": _Cell(_tanh_forward, _plain_backward, 1, _plain_equations),
-    "RNN_RELU": _Cell(_relu_forward, _plain_backward, 1, _plain_equations),
-}
-
-
-@form("LSTM", "GRU", "RNN")
+@form("LSTM", "GRU", "RNN", several=True)
 def recurrent(call: Call) -> Iterator[Candidate]:
-    """A recurrent layer, step by step back from the end."""
+    """A recurrent layer along whole sequences: each of its layers and directions, step by step back from the end."""
     layer = call.module
-    if layer is None or layer.num_layers != 1 or layer.bidirectional or layer.proj_size or not call.data():
-        return
-    cell = _CELLS[layer.mode]
-    x = call.data()[0]
-    values = numbers(x)
-    if values.ndim == 3 and layer.batch_first:
-        values = values.swapaxes(0, 1)
-    batched = values if values.ndim == 3 else values[:, None]
-    w, u = (numbers(call.parameter(n) or x) for n in ("weight_ih_l0", "weight_hh_l0"))
-    biases = [call.parameter(n) for n in ("bias_ih_l0", "bias_hh_l0")]
-    b, b2 = (0.0 if v is None else numbers(v) for v in biases)
-    delta = _over_time(call, len(batched), batched.shape[1], layer)
-    if delta is None or call.parameter("weight_ih_l0") is None:
-        return
-    state: Any = tuple(np.zeros((batched.shape[1], layer.hidden_size)) for _ in range(cell.states))
-    steps = []
-    for t in range(len(batched)):
-        before = state[0]
-        state, kept = cell.forward(batched[t] @ w.T + b, before @ u.T + b2, state)
-        steps.append(_Step(before, kept))
-    carry: Any = (0.0,) * cell.states
-    to_w, to_u, to_b, to_b2 = np.zeros_like(w), np.zeros_like(u), np.zeros(len(w)), np.zeros(len(w))
-    to_x = np.zeros_like(batched)
-    for t in reversed(range(len(batched))):
-        da, du, carry = cell.backward((carry[0] + delta[t], *carry[1:]), steps[t].kept)
-        to_w += da.T @ batched[t]
-        to_u += du.T @ steps[t].hidden
-        to_b, to_b2 = to_b + da.sum(0), to_b2 + du.sum(0)
-        to_x[t] = da @ w
-        carry = (carry[0] + du @ u, *carry[1:])
-    found: dict[Value | None, np.ndarray] = {
-        call.parameter("weight_ih_l0"): to_w, call.parameter("weight_hh_l0"): to_u, biases[0]: to_b, biases[1]: to_b2,
-    }  # fmt: skip
-    to_x = to_x if values.ndim == 3 else to_x[:, 0]
-    found[x] = to_x.swapaxes(0, 1) if values.ndim == 3 and layer.batch_first else to_x
-    equations = [
-        *cell.equations(),
+    sweeps = [v for v in call.group.values if v.several and hasattr(v.primitive, "steps")]
+    if layer is None or len(sweeps) != layer.num_layers * (1 + layer.bidirectional):
+        return  # unrolled: the graph itself shows the steps
+    cell = CELLS[layer.mode]
+    suffixes = [f"_l{k}{back}" for k in range(layer.num_layers) for back in ("", "_reverse")[: 1 + layer.bidirectional]]
+    gradients = _Gradients()
+    for suffix, sweep in zip(suffixes, sweeps, strict=True):
+        sums = sweep.inputs[0]
+        if sums not in call.group:
+            return
+        w, u = (call.parameter(name + suffix) for name in ("weight_ih", "weight_hh"))
+        given = numbers(u) if u is not None else numbers(sweep.inputs[1 + cell.states])
+        bias = numbers(sweep.inputs[2 + cell.states]) if len(sweep.inputs) > 2 + cell.states else None
+        swept = _swept(cell, call, sweep, given, bias)
+        x = sums.inputs[0]
+        rows = numbers(x)
+        gradients.add(w, swept.sums.T @ rows)
+        gradients.add(u, swept.weight)
+        gradients.add(call.parameter("bias_ih" + suffix), swept.sums.sum(0))
+        gradients.add(call.parameter("bias_hh" + suffix), swept.inner.sum(0))
+        outer, to_x = _to_input(call, x, swept.sums @ numbers(sums.inputs[1]), layer.batch_first)
+        gradients.add(outer, to_x)
+        for state, gradient in zip(sweep.inputs[1 : 1 + cell.states], swept.states, strict=True):
+            gradients.add(state, gradient)
+    first = call.parameter("weight_ih_l0"), call.parameter("weight_hh_l0")
+    several = len(sweeps) > 1
+    legend = call.legend(
+        ("x", "x", "the input", call.source(sweeps[0].inputs[0].inputs[0])),
+        ("W", "W", "of the first layer, " if several else "", first[0]),
+        ("U", "U", "of the first layer, " if several else "", first[1]),
+    )  # fmt: skip
+    equations = [*cell.equations(), *_shared("[t]"), *_arrangement(layer)]
+    yield Candidate(equations, legend, gradients.found)
+
+
+def _swept(cell: Cell, call: Call, sweep: Value, u: np.ndarray, bias: np.ndarray | None) -> _Swept:
+    """The sweep of one layer in one direction. Rows lie step by step below each other; fewer sequences may be left."""
+    spans: Any = sweep.primitive.steps  # type: ignore[union-attr]
+    sums = numbers(sweep.inputs[0])
+    state = [numbers(v) for v in sweep.inputs[1 : 1 + cell.states]]
+    kept = []
+    for start, stop in spans:
+        now = [s[: stop - start] for s in state]
+        inner = now[0] @ u.T + (0.0 if bias is None else bias)
+        after, keep = cell.forward(sums[start:stop], inner, tuple(now))
+        kept.append((now[0], keep))
+        state = [np.concatenate([a, s[stop - start :]]) for a, s in zip(after, state, strict=True)]
+    arriving = [None if g is None else g.astype(np.float64) for g in sweep.gradient]
+    arriving = [g if g is None or not call.sized else np.abs(g) for g in arriving]
+    carry = [np.zeros_like(s) if g is None else g.copy() for g, s in zip(arriving[1:], state, strict=True)]
+    to_sums, to_inner, to_u = np.zeros_like(sums), np.zeros_like(sums), np.zeros_like(u)
+    for (start, stop), (before, keep) in zip(reversed(spans), reversed(kept), strict=True):
+        now = [c[: stop - start] for c in carry]
+        if arriving[0] is not None:
+            now[0] = now[0] + arriving[0][start:stop]
+        da, du, back = cell.backward(tuple(now), keep)
+        to_sums[start:stop], to_inner[start:stop] = da, du
+        to_u += du.T @ before
+        back = (back[0] + du @ u, *back[1:])
+        carry = [np.concatenate([b, c[stop - start :]]) for b, c in zip(back, carry, strict=True)]
+    return _Swept(to_sums, to_inner, to_u, tuple(carry))
+
+
+def _to_input(call: Call, x: Value, gradient: np.ndarray, batch_first: bool) -> tuple[Value, np.ndarray]:
+    """The input that rows were made of, and the gradient in its shape."""
+    outer = call.source(x)
+    if outer in call.group or outer.shape == x.shape:
+        return (x if outer in call.group else outer), gradient
+    if batch_first and len(outer.shape) == 3:
+        batch, time, width = outer.shape
+        return outer, gradient.reshape(time, batch, width).swapaxes(0, 1)
+    return outer, gradient.reshape(outer.shape)
+
+
+def _shared(at: str) -> list[Equation]:
+    """The weights' equations, over time or for one step."""
+    if not at:
+        return [
+            equation("W", "δᵀ x", r"\delta^{\top} x", ""), equation("U", "δᵀ h", r"\delta^{\top} h", ""),
+            equation("b", "Σ δ", r"\sum \delta", "added up over the samples"),
+            equation("x", "δ W", r"\delta \, W", ""),
+        ]  # fmt: skip
+    return [
         equation("W", "Σ δ[t]ᵀ x[t]", r"\sum_{t} \delta_{t}^{\top} x_{t}", "added up over time"),
         equation("U", "Σ δ[t]ᵀ h[t-1]", r"\sum_{t} \delta_{t}^{\top} h_{t-1}", "added up over time"),
         equation("b", "Σ δ[t]", r"\sum_{t} \delta_{t}", "added up over time"),
         equation("x[t]", "δ[t] W", r"\delta_{t} W", "", "x_{t}"),
     ]
+
+
+def _arrangement(layer: Any) -> list[Equation]:
+    """How several layers and directions are put together."""
+    found = []
+    if layer.num_layers > 1:
+        found.append(
+            plain("x⁽ᵏ⁾[t] = h⁽ᵏ⁻¹⁾[t]", r"x^{(k)}_{t} = h^{(k-1)}_{t}",
+                  "each layer has its own W, U and b and reads what the one below gives; what it hands back to x "
+                  "is what arrives there at h")
+        )  # fmt: skip
+    if layer.bidirectional:
+        found.append(
+            plain("h[t] = (h→[t], h←[t])", r"h_{t} = (\overrightarrow{h}_{t}, \overleftarrow{h}_{t})",
+                  "a second set of weights reads from the end: for it t + 1 comes before t; the two gradients "
+                  "of x[t] are added up")
+        )  # fmt: skip
+    return found
+
+
+@form("RNNCell", "LSTMCell", "GRUCell", several=True)
+def single_step(call: Call) -> Iterator[Candidate]:
+    """A cell alone: one step of time."""
+    layer = call.module
+    affine = [v for v in call.group.values if v.primitive and v.primitive.name in ("affine", "matmul")]
+    if layer is None or len(affine) < 2:
+        return
+    kind = type(layer).__name__.removesuffix("Cell")
+    cell = CELLS[f"RNN_{layer.nonlinearity}".upper() if kind == "RNN" else kind]
+    x, h = (call.source(v.inputs[0]) for v in affine[:2])
+    w, u = (numbers(v.inputs[1]) for v in affine[:2])
+    sums, inner = (numbers(_with_bias(call, v, b)) for v, b in zip(affine, ("bias_ih", "bias_hh"), strict=False))
+    states, arriving = [h], [call.arriving(call.group.values[-1])]
+    if cell.states == 2:
+        memory = next((v for v in call.group.values if _forgets(v)), None)
+        if memory is None:
+            return
+        new = next(v for v in call.group.values if memory in v.inputs)
+        if new is call.group.values[-1]:
+            arriving = [np.zeros(new.shape)]  # the loss depends on the memory only
+        states.append(memory.inputs[1])
+        arriving.append(call.arriving(new))
+    rows = [np.atleast_2d(a) for a in (sums, inner, numbers(x), *map(numbers, states), *arriving)]
+    a, b, inputs, *rest = rows
+    _, keep = cell.forward(a, b, tuple(rest[: cell.states]))
+    da, du, back = cell.backward(tuple(rest[cell.states :]), keep)
+    gradients = _Gradients()
+    gradients.add(call.parameter("weight_ih"), da.T @ inputs)
+    gradients.add(call.parameter("weight_hh"), du.T @ rest[0])
+    gradients.add(call.parameter("bias_ih"), da.sum(0))
+    gradients.add(call.parameter("bias_hh"), du.sum(0))
+    gradients.add(x, (da @ w).reshape(x.shape))
+    to_states = back[0] + du @ u, *back[1:]
+    for state, gradient in zip(states, to_states, strict=True):
+        gradients.add(state, gradient.reshape(state.shape))
     legend = call.legend(
-        ("x", "x", "the input", x), ("W", "W", "", call.parameter("weight_ih_l0")),
-        ("U", "U", "", call.parameter("weight_hh_l0")),
+        ("x", "x", "the input", x), ("h", "h", "the state before", h), ("W", "W", "", call.parameter("weight_ih")),
+        ("U", "U", "", call.parameter("weight_hh")),
     )  # fmt: skip
-    yield Candidate(equations, legend, {v: g for v, g in found.items() if v is not None})
+    yield Candidate([*cell.equations(), *_shared("")], legend, gradients.found)
 
 
-def _over_time(call: Call, length: int, batch: int, layer: Any) -> np.ndarray | None:
-    """∂L/∂h[t] as it comes in from outside: for every step, or for the last one."""
-    shape, delta = call.output.shape, call.delta
-    if shape[-1] != layer.hidden_size:
-        return None
-    if delta.size == length * batch * layer.hidden_size:
-        if len(shape) == 3 and layer.batch_first:
-            delta = delta.swapaxes(0, 1)
-        return delta.reshape(length, batch, layer.hidden_size)
-    if delta.size != batch * layer.hidden_size:
-        return None
-    whole = np.zeros((length, batch, layer.hidden_size))
-    whole[-1] = delta.reshape(batch, layer.hidden_size)
-    return whole
+def _with_bias(call: Call, product: Value, name: str) -> Value:
+    """The product with its bias, which of a single sample is added in an operation of its own."""
+    bias = call.parameter(name)
+    return next((v for v in call.group.values if bias in v.inputs and product in map(call.source, v.inputs)), product)
+
+
+def _forgets(value: Value) -> bool:
+    """Whether a value is f · c, the forget gate times the memory before."""
+    name = value.primitive.name if value.primitive else ""
+    first = value.inputs[0].primitive if value.inputs else None
+    return name == "multiply" and first is not None and first.name == "sigmoid"
