@@ -222,7 +222,9 @@ def _run_to_resume(names: list[str], out: Path) -> Any:
 @app.command(no_args_is_help=True)
 @guarded
 def explain(
-    what: Annotated[str, typer.Argument(metavar="RECIPE_OR_SCRIPT", help="The name of a recipe or network, or a Python file.")],
+    what: Annotated[
+        str, typer.Argument(metavar="RECIPE_OR_SCRIPT", help="The name of a recipe or network, or a Python file.")
+    ],
     wrt: Annotated[
         list[str] | None, typer.Option(help="Whose gradient: a parameter or variable, such as fc1.weight. Repeatable.")
     ] = None,
@@ -246,7 +248,7 @@ def explain(
     """
     from .explain.explanation import explain as explained
 
-    names = _explained_names(what, chosen or [])
+    names = explained_names(what, chosen or [])
     entry = None if at is None else _entry(at)
     asked: Any = None if not wrt else wrt[0] if len(wrt) == 1 else wrt
     found = explained(names["loss"], asked, at=entry, names=names, note=names.get("note", ""))
@@ -268,7 +270,8 @@ def explain(
         raise ChainruleError("not all steps agree with finite differences")
 
 
-def _explained_names(what: str, given: list[str]) -> dict[str, Any]:
+def explained_names(what: str, given: list[str]) -> dict[str, Any]:
+    """The loss that `explain` is asked about, and what lends its names: of a recipe, a network or a script."""
     from .explain.script import load
     from .recipes.settings import settings_from
 

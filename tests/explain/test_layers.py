@@ -11,8 +11,11 @@ import pytest
 import chainrule as cr
 from chainrule import nn
 from chainrule.core.tensor import Tensor
+from chainrule.explain.forms import cells
 from chainrule.explain.layers import Layer
 from chainrule.nn import functional as F
+from chainrule.nn.functional.rotary import apply_rotary, rotary_angles
+from chainrule.nn.utils.rnn import pack_padded_sequence
 
 
 def only(loss: Tensor, kind: str, wrt: Any = None) -> Layer:
@@ -23,6 +26,15 @@ def only(loss: Tensor, kind: str, wrt: Any = None) -> Layer:
 
 def weighted_sum(y: Tensor) -> Tensor:
     return cr.sum(y * Tensor(np.linspace(-1, 1.5, y.size).reshape(y.shape).astype(y.dtype)))
+
+
+def trained(norm: Any) -> nn.Module:
+    """A batch norm with statistics that it kept, and weights that are not 1 and 0."""
+    norm.running_mean.assign(Tensor(np.linspace(-1, 1, norm.num_features).astype(np.float32)))
+    norm.running_var.assign(Tensor(np.linspace(0.5, 2, norm.num_features).astype(np.float32)))
+    for number, parameter in enumerate(norm.parameters()):
+        parameter.assign(Tensor(np.linspace(number, 2, norm.num_features).astype(np.float32)))
+    return norm.eval()
 
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -40,6 +52,25 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d(1), (2, 3, 6, 8)),
     "MaxPool1d": (lambda: nn.MaxPool1d(3), (2, 3, 9)),
     "MaxPool2d": (lambda: nn.MaxPool2d((2, 3)), (2, 3, 6, 9)),
+    "MaxPool2d with windows that overlap": (lambda: nn.MaxPool2d(3, 2, 1), (2, 3, 7, 8)),
+    "MaxPool2d with gaps": (lambda: nn.MaxPool2d(2, 3, dilation=2, ceil_mode=True), (2, 3, 7, 8)),
+    "MaxPool1d with windows that overlap": (lambda: nn.MaxPool1d(3, 1), (2, 3, 9)),
+    "AvgPool2d with windows that overlap": (lambda: nn.AvgPool2d(3, 2, 1), (2, 3, 7, 8)),
+    "AvgPool2d without its border": (lambda: nn.AvgPool2d(3, 2, 1, count_include_pad=False), (2, 3, 7, 8)),
+    "AdaptiveAvgPool2d of uneven parts": (lambda: nn.AdaptiveAvgPool2d((3, 4)), (2, 3, 7, 6)),
+    "AdaptiveMaxPool2d of uneven parts": (lambda: nn.AdaptiveMaxPool2d((3, 4)), (2, 3, 7, 6)),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(4, 6, 3, stride=2), (2, 4, 5)),
+    "BatchNorm1d after training": (lambda: trained(nn.BatchNorm1d(5)), (8, 5)),
+    "BatchNorm2d after training": (lambda: trained(nn.BatchNorm2d(3)), (4, 3, 5, 5)),
+    "BatchNorm2d after training, without parameters": (lambda: trained(nn.BatchNorm2d(3, affine=False)), (4, 3, 5, 5)),
+    "RMSNorm over two axes": (lambda: nn.RMSNorm((3, 5)), (4, 3, 5)),
+    "RMSNorm that is not trained": (lambda: nn.RMSNorm(5).requires_grad_(False), (4, 5)),
+    "LogSoftmax": (lambda: nn.LogSoftmax(-1), (4, 5)),
+    "LeakyReLU with a slope": (lambda: nn.LeakyReLU(0.2), (4, 5)),
+    "PReLU": (lambda: nn.PReLU(5), (4, 5, 2)),
+    "Softplus": (lambda: nn.Softplus(), (4, 5)),
+    "PixelShuffle": (lambda: nn.PixelShuffle(2), (2, 8, 3, 3)),
+    "Upsample": (lambda: nn.Upsample(scale_factor=2), (2, 3, 3, 3)),
     "LayerNorm": (lambda: nn.LayerNorm((3, 5)), (4, 3, 5)),
     "LayerNorm without parameters": (lambda: nn.LayerNorm(5, elementwise_affine=False), (4, 5)),
     "RMSNorm": (lambda: nn.RMSNorm(5), (4, 5)),
@@ -134,6 +165,55 @@ def test_causal_attention_of_the_user_s_own_function() -> None:
     assert found.agreement is not None and found.agreement < 1e-12
 
 
+@pytest.mark.parametrize("options", [{"is_causal": True}, {"dropout_p": 0.3}, {}])
+def test_heads_of_queries_that_share_keys_add_up_their_gradients(options: Any) -> None:
+    cr.manual_seed(4)
+    q, k, v = (Tensor(np.random.default_rng(i).standard_normal((2, n, 5, 4)), requires_grad=True)
+               for i, n in enumerate((6, 2, 2)))  # fmt: skip
+    found = only(weighted_sum(F.scaled_dot_product_attention(q, k, v, enable_gqa=True, **options)),
+                 "scaled_dot_product_attention")  # fmt: skip
+    assert found.agreement is not None and found.agreement < 1e-12
+    assert "6 heads of queries share 2 heads of k and v" in found.equations[0].meaning
+    assert ("part set to 0" in found.equations[0].meaning) == ("dropout_p" in options)
+
+
+def test_attention_of_one_tensor_to_itself_whose_weights_are_read_too() -> None:
+    cr.manual_seed(4)
+    x = cr.randn(2, 5, 8, dtype="float64", requires_grad=True)
+    layer = nn.MultiheadAttention(8, 2, batch_first=True).double()
+    out, weights = layer(x, x, x)
+    found = only(weighted_sum(out) + weighted_sum(weights), "MultiheadAttention")
+    assert found.agreement is not None and found.agreement < 1e-12
+    found = only(weighted_sum(F.scaled_dot_product_attention(x, x, x)), "scaled_dot_product_attention")
+    assert found.agreement is not None and found.agreement < 1e-12
+
+
+A, P, N = (np.random.default_rng(i).standard_normal((4, 3)) for i in range(3))
+LOSSES: dict[str, Callable[..., Any]] = {
+    "l1_loss": lambda a, p, n: F.l1_loss(a, p),
+    "smooth_l1_loss": lambda a, p, n: F.smooth_l1_loss(a, p, beta=0.5),
+    "huber_loss": lambda a, p, n: F.huber_loss(a, p, delta=0.7, reduction="sum"),
+    "nll_loss": lambda a, p, n: F.nll_loss(a, Tensor(np.array([0, 2, 1, 1]))),
+    "cosine_similarity": lambda a, p, n: weighted_sum(F.cosine_similarity(a, p)),
+    "triplet_margin_loss": lambda a, p, n: F.triplet_margin_loss(a, p, n),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_have_closed_forms(name: str) -> None:
+    a, p, n = (Tensor(values, requires_grad=True) for values in (A, P, N))
+    found = only(LOSSES[name](a, p, n), name)
+    assert found.agreement is not None and found.agreement < 1e-12
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_a_rotation_by_positions_turns_the_gradient_back(interleaved: bool) -> None:
+    x = Tensor(np.random.default_rng(1).standard_normal((2, 5, 8)), requires_grad=True)
+    y = apply_rotary(x, *rotary_angles(5, 8, dtype="float64"), interleaved=interleaved)
+    found = only(weighted_sum(y), "apply_rotary")
+    assert found.agreement is not None and found.agreement < 1e-12
+
+
 RECURRENT = {
     "LSTM": lambda: nn.LSTM(3, 4),
     "LSTM with the batch first": lambda: nn.LSTM(3, 4, batch_first=True),
@@ -157,6 +237,77 @@ def test_recurrent_layers_show_backpropagation_through_time(name: str, fused: bo
     found = only(weighted_sum(hidden if last else sequence), name.split()[0])
     assert found.agreement is not None and found.agreement < 1e-12
     assert "∂L/∂U = Σ δ[t]ᵀ h[t−1]" in [q.formula.text for q in found.equations]
+
+
+ARRANGED: dict[str, Callable[[], Any]] = {
+    "LSTM, stacked, both ways": lambda: nn.LSTM(3, 4, num_layers=2, bidirectional=True, batch_first=True),
+    "LSTM, both ways": lambda: nn.LSTM(3, 4, bidirectional=True, bias=False),
+    "GRU, stacked": lambda: nn.GRU(3, 4, num_layers=3),
+    "GRU, both ways": lambda: nn.GRU(3, 4, bidirectional=True, bias=False),
+    "RNN, stacked, with dropout": lambda: nn.RNN(3, 4, num_layers=2, dropout=0.3),
+}
+
+
+@pytest.mark.parametrize("states", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("name", ARRANGED)
+def test_stacked_and_bidirectional_layers_with_states_and_sequences_of_all_lengths(
+    name: str, packed: bool, states: bool
+) -> None:
+    cr.manual_seed(1)
+    layer = ARRANGED[name]().double()
+    rng = np.random.default_rng(1)
+    x = Tensor(rng.standard_normal((3, 5, 3) if layer.batch_first else (5, 3, 3)), requires_grad=True)
+    given: Any = pack_padded_sequence(x, [5, 4, 2], batch_first=layer.batch_first) if packed else x
+    ways = layer.num_layers * (2 if layer.bidirectional else 1)
+    first = [Tensor(rng.standard_normal((ways, 3, 4)), requires_grad=True) for _ in range(1 + (layer.mode == "LSTM"))]
+    hx: Any = None if not states else tuple(first) if layer.mode == "LSTM" else first[0]
+    sequence, last = layer(given, hx)
+    ends = last if isinstance(last, tuple) else (last,)
+    loss = sum((weighted_sum(s) for s in ends), weighted_sum(sequence.data if packed else sequence))
+    found = only(loss, name.split(",")[0])
+    assert found.agreement is not None and found.agreement < 1e-12
+    texts = [q.formula.text for q in found.equations]
+    assert ("h[t] = (h⁺[t], h⁻[t])" in texts) == layer.bidirectional
+    assert any(q.formula.mathml for q in found.equations)
+
+
+CELLS: dict[str, Callable[[], Any]] = {
+    "LSTMCell": lambda: nn.LSTMCell(3, 4),
+    "LSTMCell without biases": lambda: nn.LSTMCell(3, 4, bias=False),
+    "GRUCell": lambda: nn.GRUCell(3, 4),
+    "RNNCell": lambda: nn.RNNCell(3, 4),
+    "RNNCell with relu": lambda: nn.RNNCell(3, 4, nonlinearity="relu"),
+}
+
+
+@pytest.mark.parametrize("single", [True, False])
+@pytest.mark.parametrize("only_memory", [True, False])
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_shows_its_step_every_time_it_runs(name: str, only_memory: bool, single: bool) -> None:
+    cr.manual_seed(1)
+    layer = CELLS[name]().double()
+    x = Tensor(np.random.default_rng(1).standard_normal((3,) if single else (2, 3)), requires_grad=True)
+    states = layer(x)
+    after = layer(x, states)
+    ends = after if isinstance(after, tuple) else (after,)
+    loss = sum((weighted_sum(s) for s in (ends[-1:] if only_memory else ends)), weighted_sum(x))
+    found = [y for y in cr.explain(loss).layers if y.group.kind == name.split()[0]]
+    assert len(found) == 2
+    assert all(y.agreement is not None and y.agreement < 1e-12 for y in found)
+
+
+def test_a_form_with_one_wrong_sign_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = cells.CELLS["LSTM"]
+
+    def wrong(carry: Any, kept: Any) -> Any:
+        da, du, back = step.backward(carry, kept)
+        return -da, du, back
+
+    monkeypatch.setitem(cells.CELLS, "LSTM", step._replace(backward=wrong))
+    layer = nn.LSTM(3, 4, num_layers=2).double()
+    x = Tensor(np.random.default_rng(1).standard_normal((5, 2, 3)), requires_grad=True)
+    assert only(weighted_sum(layer(x)[0]), "LSTM").agreement is None
 
 
 def test_layers_open_into_the_steps_they_consist_of() -> None:

@@ -18,6 +18,7 @@ from ..core.program import expression_at
 from ..core.source import Location
 from ..nn import functional
 from ..nn.containers import ModuleList, Sequential
+from ..nn.functional import rotary
 from ..nn.module import Module
 from .formulas import Formula, derivative_symbol, joined
 from .names import Name, Places, call_of
@@ -54,7 +55,7 @@ class Group:
         """The class of the layer, the name of the function, or that of the operation."""
         if self.module is not None:
             return type(self.module).__name__
-        if hasattr(functional, self.function) or hasattr(array, self.function):
+        if any(hasattr(module, self.function) for module in (functional, array, rotary)):
             return self.function
         primitive = self.values[-1].primitive
         return primitive.name if primitive else ""
@@ -152,9 +153,13 @@ def groups_of(trace: Trace, places: Places) -> list[Group]:
         if value.primitive is None:
             continue
         scope = _layer_scope(value)
-        if scope is not None:
+        if scope is not None and _is_one(scope[0]):
             key: Any = id(scope)
             about.setdefault(key, (scope[0], "", places.path_of(scope)))
+        elif scope is not None:
+            # Between the layers that a layer consists of every operation stands for itself.
+            key = value
+            about[key] = None, "", places.path_of(scope)
         else:
             # What a function computes comes in a row; the same line in the next round of a loop is another call.
             here = value.place, id(value.scope)
@@ -168,6 +173,11 @@ def groups_of(trace: Trace, places: Places) -> list[Group]:
     groups = [Group(values, *about[key]) for key, values in found.items()]
     groups.sort(key=lambda g: g.values[-1].index)
     return groups
+
+
+def _is_one(module: Module) -> bool:
+    """Whether a layer is explained as one: it consists of no other layers, or is a whole one."""
+    return type(module).__name__ in WHOLE or not any(True for _ in module.children())
 
 
 def _layer_scope(value: Value) -> Any:

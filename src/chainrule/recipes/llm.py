@@ -87,8 +87,8 @@ def build(settings: Settings) -> dict[str, Any]:
             raise
         model, tokens = Llama(SMALL), list(text[:4096].encode())
         note = (
-            f"A network of SmolLM2's kind with {SMALL.num_hidden_layers} layers, {SMALL.weights:,} random weights, which "
-            f"reads bytes. {error}."
+            f"A network of SmolLM2's kind with {SMALL.num_hidden_layers} layers and {SMALL.weights:,} random weights, "
+            f"which reads bytes. {error}."
         )
     adapters = Adapters(model, settings.targets.split(","), settings.rank, settings.alpha)
     size = Settings.FAST["batch_size"], Settings.FAST["length"] + 1

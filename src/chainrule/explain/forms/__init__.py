@@ -16,7 +16,7 @@ from ..layers import Equation, Group, Symbol
 from ..names import Name
 from ..steps import flat
 from ..trace import Value
-from . import attention, linear, losses, normalisation, pointwise, pooling, recurrent
+from . import attention, linear, losses, moves, normalisation, pointwise, pooling, recurrent
 from .call import REARRANGE, Call, Candidate, Form, forms, of_several
 
 AGREES = {"float64": 1e-9, "complex128": 1e-9}  # of other data types their rounding allows 1e-4
@@ -66,6 +66,8 @@ def _known(group: Group) -> list[Form]:
     named = named or [f for kinds, f in forms if kinds & _primitives(group)]
     if named or len(group.values) == 1:
         return named
+    if _primitives_of(group) <= moves.MOVES:
+        return [moves.rearrangement]
     # A function under another name (`criterion(scores, y)`): what fits the numbers is what it computes.
     if group.outputs[0].size == 1:
         return [losses.cross_entropy, losses.regression]
@@ -74,10 +76,14 @@ def _known(group: Group) -> list[Form]:
 
 def _primitives(group: Group) -> set[str]:
     """A single operation goes by its name; so does a layer that is one operation and rearrangements."""
-    names = {v.primitive.name for v in group.values if v.primitive is not None}
+    names = _primitives_of(group)
     rest = names - REARRANGE
     products = {"affine", "conv", "conv_transpose"}
     return rest if len(rest) == 1 else products & rest if rest <= {*products, "add", "pad"} else set()
+
+
+def _primitives_of(group: Group) -> set[str]:
+    return {v.primitive.name for v in group.values if v.primitive is not None}
 
 
 def _agreement(group: Group, candidate: Candidate, uncancelled: Iterator[Candidate], tolerance: float) -> float | None:

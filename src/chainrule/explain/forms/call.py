@@ -25,6 +25,17 @@ class Candidate:
     gradients: dict[Value, np.ndarray]
 
 
+class Gradients:
+    """Gradients by value; those of a value that is read several times are added up."""
+
+    def __init__(self) -> None:
+        self.found: dict[Value, np.ndarray] = {}
+
+    def add(self, value: Value | None, gradient: np.ndarray) -> None:
+        if value is not None and value.requires_grad:
+            self.found[value] = self.found.get(value, 0) + gradient
+
+
 Form = Callable[["Call"], Iterator[Candidate]]
 forms: list[tuple[frozenset[str], Form]] = []
 of_several: set[Form] = set()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..layers import Equation
-from .call import Call, Candidate, equation, form, numbers, plain
+from ..trace import Value
+from .call import Call, Candidate, Gradients, equation, form, numbers, plain
 
 
 @form("cross_entropy", "CrossEntropyLoss")
@@ -74,3 +75,122 @@ def _logistic(written: str, latex: str) -> list[Equation]:
         plain(text, rf"L = -{latex}\sum (t \ln p + (1 - t) \ln (1 - p)), \; p = \sigma(x)", ""),
         equation("x", f"(p - t){written}", rf"{latex} (p - t)", "the excess of probability"),
     ]
+
+
+@form("l1_loss", "L1Loss", "smooth_l1_loss", "SmoothL1Loss", "huber_loss", "HuberLoss")
+def robust(call: Call) -> Iterator[Candidate]:
+    """Losses of an error e = x - t that grow like |e| where it is large."""
+    error = call.node("subtract")
+    if error is None or error.inputs[0].size != error.size:
+        return
+    x, t = error.inputs
+    values = numbers(error)
+    constants = [float(v.value) for v in call.group.inputs if isinstance(v.value, np.ndarray) and v.size == 1]
+    # The width itself is compared with only; ½ width is subtracted.
+    widths = [1.0, *(width for c in constants for width in (c, 2 * c))]
+    widths += [getattr(call.module, name) for name in ("beta", "delta") if hasattr(call.module, name)]
+    legend = call.legend(("x", "x", "the prediction", x), ("t", "t", "the target", t))
+    for over, written, latex in _reductions(call, x):
+        for width in dict.fromkeys(w for w in widths if w > 0):
+            clipped = np.clip(values, -width, width)
+            for slope, text, tex, meaning in (
+                (np.sign(values), "sign(x - t)", r"\mathrm{sign}(x - t)", "of the error its sign only"),
+                (clipped / width, f"clip((x - t) / {width:g}, -1, 1)", rf"\mathrm{{clip}}((x - t) / {width:g}, -1, 1)",
+                 f"small errors pull in proportion, errors beyond {width:g} all alike"),
+                (clipped, f"clip(x - t, ±{width:g})", rf"\mathrm{{clip}}(x - t, \pm {width:g})",
+                 f"small errors pull in proportion, errors beyond {width:g} all alike"),
+            ):  # fmt: skip
+                gradients = Gradients()
+                gradients.add(x, over * slope)
+                gradients.add(t, -(over * slope))
+                yield Candidate([equation("x", text + written, latex + tex, meaning)], legend, gradients.found)
+
+
+def _reductions(call: Call, x: Value) -> Iterator[tuple[np.ndarray, str, str]]:
+    """What arrives at every entry, if the loss is their mean, their sum, or not reduced; and how it is written."""
+    if call.delta.size == 1:
+        yield call.delta.item() / x.size * np.ones(x.shape), " / n", r"\frac{1}{n} "
+        yield call.delta.item() * np.ones(x.shape), "", ""
+    elif call.delta.shape == x.shape:
+        yield call.delta, " · δ", r"\delta \, "
+
+
+@form("nll_loss", "NLLLoss")
+def likelihood(call: Call) -> Iterator[Candidate]:
+    """L = -s[class], averaged or summed."""
+    if not call.data() or call.delta.size != 1:
+        return
+    s = call.data()[0]
+    for classes in (v for v in call.group.inputs if not v.several and v.dtype.kind in "iu"):
+        picked = np.asarray(classes.array()).ravel()
+        if len(s.shape) != 2 or len(picked) != s.shape[0] or not np.isin(picked, range(s.shape[1])).all():
+            continue
+        chosen = np.zeros(s.shape)
+        chosen[np.arange(len(picked)), picked] = 1.0
+        legend = call.legend(("s", "s", "the log-probabilities", s), ("y", "y", "the classes, as 0 and 1,", classes))
+        for count, written, latex in ((len(picked), " / N", r"-\frac{1}{N} y"), (1, "", "-y")):
+            equations = [equation("s", f"-y{written}", latex, "only the right class's entry counts")]
+            yield Candidate(equations, legend, {s: -call.delta.item() / count * chosen})
+
+
+@form("cosine_similarity", "CosineSimilarity")
+def cosine(call: Call) -> Iterator[Candidate]:
+    """c = a · b / (‖a‖ ‖b‖) along one axis."""
+    products = [v for v in call.group.values if v.primitive and v.primitive.name == "divide"]
+    if len(products) < 2:
+        return
+    a, b = (call.source(v.inputs[0]) for v in products[:2])
+    if a.shape != b.shape or a in call.group or b in call.group:
+        return
+    for axis in range(len(a.shape)):
+        lengths = [np.linalg.norm(numbers(v), axis=axis, keepdims=True) for v in (a, b)]
+        units = [numbers(v) / n for v, n in zip((a, b), lengths, strict=True)]
+        c = (units[0] * units[1]).sum(axis, keepdims=True)
+        if c.size != call.delta.size:
+            continue
+        delta = call.delta.reshape(c.shape)
+        gradients = Gradients()
+        gradients.add(a, delta * (units[1] - c * units[0]) / lengths[0])
+        gradients.add(b, delta * (units[0] - c * units[1]) / lengths[1])
+        equations = [
+            plain("c = â · b̂ with â = a / ‖a‖, b̂ = b / ‖b‖",
+                  r"c = \hat{a} \cdot \hat{b}, \; \hat{a} = \frac{a}{\|a\|}, \; \hat{b} = \frac{b}{\|b\|}", ""),
+            equation("a", "δ · (b̂ - c · â) / ‖a‖", r"\frac{\delta}{\|a\|} \left( \hat{b} - c \, \hat{a} \right)",
+                     "across a only: along a nothing changes the angle; b likewise"),
+        ]  # fmt: skip
+        legend = call.legend(("a", "a", "", a), ("b", "b", "", b), call.delta_row())
+        yield Candidate(equations, legend, gradients.found)
+
+
+@form("triplet_margin_loss", "TripletMarginLoss")
+def triplet(call: Call) -> Iterator[Candidate]:
+    """L = max(‖a - p‖ - ‖a - n‖ + margin, 0), averaged or summed."""
+    differences = [v for v in call.group.values if v.primitive and v.primitive.name == "subtract" and len(v.shape) == 2]
+    if len(differences) < 2 or differences[0].inputs[0] is not differences[1].inputs[0] or call.delta.size != 1:
+        return
+    (a, near), (_, far) = (v.inputs for v in differences[:2])
+    # PyTorch's ε is added to every difference, so that no distance is 0.
+    gaps = [numbers(v) + 1e-6 for v in differences[:2]]
+    distances = [np.linalg.norm(g, axis=1, keepdims=True) for g in gaps]
+    to_near, to_far = (g / d for g, d in zip(gaps, distances, strict=True))
+    margin = float(getattr(call.module, "margin", 1.0))
+    violated = distances[0] - distances[1] + margin > 0
+    for count, written, latex in ((len(violated), " / N", r"\frac{1}{N} "), (1, "", "")):
+        scale = call.delta.item() / count * violated
+        gradients = Gradients()
+        gradients.add(a, scale * (to_near - to_far))
+        gradients.add(near, -(scale * to_near))
+        gradients.add(far, scale * to_far)
+        equations = [
+            plain("L = Σ max(‖a - p‖ - ‖a - n‖ + m, 0)" + written,
+                  rf"L = {latex}\sum \max(\|a - p\| - \|a - n\| + m, 0)", f"margin m = {margin:g}"),
+            equation("p", f"-(a - p) / ‖a - p‖{written}", rf"-{latex}\frac{{a - p}}{{\|a - p\|}}",
+                     f"where the margin is not kept ({int(violated.sum())} of {len(violated)} triplets), 0 elsewhere: "
+                     "a step against it moves p straight towards a"),
+            equation("n", f"(a - n) / ‖a - n‖{written}", rf"{latex}\frac{{a - n}}{{\|a - n\|}}", "n is pushed away"),
+            equation("a", "-∂L/∂p - ∂L/∂n", r"-\frac{\partial L}{\partial p} - \frac{\partial L}{\partial n}", ""),
+        ]  # fmt: skip
+        legend = call.legend(
+            ("a", "a", "the anchor", a), ("p", "p", "the positive", near), ("n", "n", "the negative", far)
+        )
+        yield Candidate(equations, legend, gradients.found)

@@ -60,6 +60,36 @@ def _norm_candidate(
     yield Candidate(equations, call.legend(*rows, call.delta_row()), gradients)
 
 
+@form("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "batch_norm")
+def fixed_standardisation(call: Call) -> Iterator[Candidate]:
+    """y = γ (x - μ) / σ + β with the μ and σ that were kept in training."""
+    less, divided = call.node("subtract"), call.node("multiply")
+    if less is None or divided is None or less.inputs[1].requires_grad or divided.inputs[1].requires_grad:
+        return
+    x, inverse = less.inputs[0], numbers(divided.inputs[1])
+    unit, shape = numbers(less) * inverse, _affine_shape(call, x)
+    summed = tuple(d for d, n in enumerate(shape) if n == 1)
+    weight, bias = _affine_values(call, x)
+    scale = 1.0 if weight is None else numbers(weight).reshape(shape)
+    equations = [
+        plain("y = γ · x̂ + β with x̂ = (x - μ) / σ",
+              r"y = \gamma \, \hat{x} + \beta, \; \hat{x} = \frac{x - \mu}{\sigma}",
+              "μ and σ are the running ones, kept in training: constants here"),
+        equation("x", "δ · γ / σ", r"\frac{\gamma}{\sigma} \, \delta", "a fixed factor for each channel"),
+    ]  # fmt: skip
+    gradients = {x: call.delta * scale * inverse}
+    rows: list[tuple[str, str, str, Value | None]] = [("x", "x", "the input", x)]
+    if weight is not None:
+        equations.append(equation("γ", "Σ δ · x̂", r"\sum \delta \, \hat{x}", "added up over all else", r"\gamma"))
+        gradients[weight] = (call.delta * unit).sum(axis=summed).reshape(weight.shape)
+        rows.append(("γ", r"\gamma", "the weight", weight))
+    if bias is not None:
+        equations.append(equation("β", "Σ δ", r"\sum \delta", "added up over all else", r"\beta"))
+        gradients[bias] = call.delta.sum(axis=summed).reshape(bias.shape)
+        rows.append(("β", r"\beta", "the bias", bias))
+    yield Candidate(equations, call.legend(*rows, call.delta_row()), gradients)
+
+
 def _affine_values(call: Call, x: Value) -> tuple[Value | None, Value | None]:
     if call.module is not None:
         return call.parameter("weight"), call.parameter("bias")

@@ -50,14 +50,13 @@ _SLOPES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str, str, str]] = {
              "Φ and φ: the normal distribution and its density"),
     "silu": (lambda z: _sigmoid(z) * (1 + z * (1 - _sigmoid(z))), "σ(z) · (1 + z · (1 - σ(z)))",
              r"\sigma(z) \, (1 + z \, (1 - \sigma(z)))", "σ: the logistic function"),
-    "leakyrelu": (lambda z: np.where(z > 0, 1.0, 0.01), "1 if z > 0 else 0.01",
-                  r"\begin{cases} 1 & z > 0 \\ 0.01 & \text{otherwise} \end{cases}", ""),
+    "softplus": (lambda z: np.where(z > 20, 1.0, _sigmoid(z)), "σ(z)", r"\sigma(z)", "σ: the logistic function"),
     "elu": (lambda z: np.where(z > 0, 1.0, np.exp(np.minimum(z, 0))), "1 if z > 0 else exp(z)",
             r"\begin{cases} 1 & z > 0 \\ e^{z} & \text{otherwise} \end{cases}", ""),
 }  # fmt: skip
 
 
-@form("GELU", "gelu", "SiLU", "silu", "LeakyReLU", "leaky_relu", "ELU", "elu")
+@form("GELU", "gelu", "SiLU", "silu", "ELU", "elu", "Softplus", "softplus")
 def activation(call: Call) -> Iterator[Candidate]:
     """a = f(z): the gradient times f′(z)."""
     if not call.data():
@@ -70,3 +69,30 @@ def activation(call: Call) -> Iterator[Candidate]:
     ]
     gradients = {z: call.delta * slope(numbers(z))}
     yield Candidate(equations, call.legend(("z", "z", "the input", z), call.delta_row()), gradients)
+
+
+@form("LeakyReLU", "leaky_relu", "PReLU", "prelu")
+def leaky(call: Call) -> Iterator[Candidate]:
+    """a = z where z > 0, s · z elsewhere."""
+    product = call.node("multiply")
+    if product is None or not call.data():
+        return
+    z = call.data()[0]
+    slope = next((i for i in product.inputs if call.source(i) is not z), None)
+    if slope is None:
+        return
+    value, values, source = numbers(slope), numbers(z), call.source(slope)
+    told = f"the slope s is {value.item():g}" if value.size == 1 else ""
+    latex = r"\begin{cases} \delta & z > 0 \\ s \, \delta & \text{otherwise} \end{cases}"
+    equations = [equation("z", "δ where z > 0, s · δ elsewhere", latex, told)]
+    gradients = {z: call.delta * np.where(values > 0, 1.0, value)}
+    rows: list[tuple[str, str, str, Value | None]] = [("z", "z", "the input", z)]
+    if source.requires_grad:
+        part = call.delta * np.where(values > 0, 0.0, values)
+        extra = tuple(
+            d for d in range(part.ndim) if d < part.ndim - value.ndim or value.shape[value.ndim - part.ndim + d] == 1
+        )
+        equations.append(equation("s", "Σ δ · z over z ≤ 0", r"\sum_{z \le 0} \delta \, z", "", "s"))
+        gradients[source] = part.sum(axis=extra).reshape(source.shape)
+        rows.append(("s", "s", "the slope", source))
+    yield Candidate(equations, call.legend(*rows, call.delta_row()), gradients)

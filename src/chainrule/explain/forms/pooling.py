@@ -115,6 +115,6 @@ def maximum(call: Call) -> Iterator[Candidate]:
     equations = [
         plain("y = max x", r"y = \max x", "over the entries of a window"),
         equation("x", "Σ δ over the windows where x is the maximum", r"\sum_{y = x} \delta",
-                 "each gradient goes back to the entry that was the maximum, the first of several; other entries get 0"),
+                 "each gradient goes back to the entry that was the maximum, the first of several; others get 0"),
     ]  # fmt: skip
     yield Candidate(equations, call.legend(("x", "x", "the input", x), call.delta_row()), {x: to_x})

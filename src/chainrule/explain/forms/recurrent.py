@@ -9,7 +9,7 @@ import numpy as np
 
 from ..layers import Equation
 from ..trace import Value
-from .call import Call, Candidate, equation, form, numbers, plain
+from .call import Call, Candidate, Gradients, equation, form, numbers, numbers_of, plain
 from .cells import CELLS, Cell
 
 
@@ -22,27 +22,20 @@ class _Swept(NamedTuple):
     states: tuple[np.ndarray, ...]
 
 
-class _Gradients:
-    """Gradients by value; those of a value that is read several times are added up."""
-
-    def __init__(self) -> None:
-        self.found: dict[Value, np.ndarray] = {}
-
-    def add(self, value: Value | None, gradient: np.ndarray) -> None:
-        if value is not None and value.requires_grad:
-            self.found[value] = self.found.get(value, 0) + gradient
-
-
 @form("LSTM", "GRU", "RNN", several=True)
 def recurrent(call: Call) -> Iterator[Candidate]:
     """A recurrent layer along whole sequences: each of its layers and directions, step by step back from the end."""
     layer = call.module
-    sweeps = [v for v in call.group.values if v.several and hasattr(v.primitive, "steps")]
-    if layer is None or len(sweeps) != layer.num_layers * (1 + layer.bidirectional):
-        return  # unrolled: the graph itself shows the steps
+    if layer is None:
+        return
     cell = CELLS[layer.mode]
+    sweeps = [v for v in call.group.values if v.several and hasattr(v.primitive, "steps")]
+    if not sweeps and layer.num_layers == 1 and not layer.bidirectional and not layer.proj_size:
+        yield from _unrolled(call, cell)
+    if len(sweeps) != layer.num_layers * (1 + layer.bidirectional):
+        return
     suffixes = [f"_l{k}{back}" for k in range(layer.num_layers) for back in ("", "_reverse")[: 1 + layer.bidirectional]]
-    gradients = _Gradients()
+    gradients = Gradients()
     for suffix, sweep in zip(suffixes, sweeps, strict=True):
         sums = sweep.inputs[0]
         if sums not in call.group:
@@ -138,11 +131,40 @@ def _arrangement(layer: Any) -> list[Equation]:
         )  # fmt: skip
     if layer.bidirectional:
         found.append(
-            plain("h[t] = (h→[t], h←[t])", r"h_{t} = (\overrightarrow{h}_{t}, \overleftarrow{h}_{t})",
+            plain("h[t] = (h⁺[t], h⁻[t])", r"h_{t} = (h^{+}_{t}, h^{-}_{t})",
                   "a second set of weights reads from the end: for it t + 1 comes before t; the two gradients "
                   "of x[t] are added up")
         )  # fmt: skip
     return found
+
+
+def _unrolled(call: Call, cell: Cell) -> Iterator[Candidate]:
+    """A recurrent layer whose steps are nodes of their own."""
+    affine = [v for v in call.group.values if v.primitive and v.primitive.name in ("affine", "matmul")]
+    if len(affine) < 2:
+        return
+    sums, *products = affine
+    starts = [call.group.values.index(v) for v in products]
+    gradients = Gradients()
+    rows, to_sums = numbers(sums.inputs[0]), np.zeros(sums.shape)
+    for start, end in zip(starts, [*starts[1:], len(call.group.values)], strict=True):
+        values = call.group.values[start:end]
+        taken = next((v for v in values if sums in v.inputs and v.primitive and v.primitive.name == "index"), None)
+        part = slice(None) if taken is None else slice(*taken.params["pattern"][0][1:3])
+        inner = _with_bias(call, values[0], "bias_hh_l0") if cell is CELLS["GRU"] else values[0]
+        step = _step_back(call, cell, values, numbers(sums)[part], inner)
+        if step is None:
+            return
+        to_sums[part] += step.sums
+        _add_recurrent(gradients, call, "_l0", values[0], step)
+    gradients.add(call.parameter("weight_ih_l0"), to_sums.T @ rows)
+    gradients.add(call.parameter("bias_ih_l0"), to_sums.sum(0))
+    gradients.add(*_to_input(call, sums.inputs[0], to_sums @ numbers(sums.inputs[1]), call.module.batch_first))
+    legend = call.legend(
+        ("x", "x", "the input", call.source(sums.inputs[0])), ("W", "W", "", call.parameter("weight_ih_l0")),
+        ("U", "U", "", call.parameter("weight_hh_l0")),
+    )  # fmt: skip
+    yield Candidate([*cell.equations(), *_shared("[t]")], legend, gradients.found)
 
 
 @form("RNNCell", "LSTMCell", "GRUCell", several=True)
@@ -154,37 +176,74 @@ def single_step(call: Call) -> Iterator[Candidate]:
         return
     kind = type(layer).__name__.removesuffix("Cell")
     cell = CELLS[f"RNN_{layer.nonlinearity}".upper() if kind == "RNN" else kind]
-    x, h = (call.source(v.inputs[0]) for v in affine[:2])
-    w, u = (numbers(v.inputs[1]) for v in affine[:2])
-    sums, inner = (numbers(_with_bias(call, v, b)) for v, b in zip(affine, ("bias_ih", "bias_hh"), strict=False))
-    states, arriving = [h], [call.arriving(call.group.values[-1])]
-    if cell.states == 2:
-        memory = next((v for v in call.group.values if _forgets(v)), None)
-        if memory is None:
-            return
-        new = next(v for v in call.group.values if memory in v.inputs)
-        if new is call.group.values[-1]:
-            arriving = [np.zeros(new.shape)]  # the loss depends on the memory only
-        states.append(memory.inputs[1])
-        arriving.append(call.arriving(new))
-    rows = [np.atleast_2d(a) for a in (sums, inner, numbers(x), *map(numbers, states), *arriving)]
-    a, b, inputs, *rest = rows
-    _, keep = cell.forward(a, b, tuple(rest[: cell.states]))
-    da, du, back = cell.backward(tuple(rest[cell.states :]), keep)
-    gradients = _Gradients()
-    gradients.add(call.parameter("weight_ih"), da.T @ inputs)
-    gradients.add(call.parameter("weight_hh"), du.T @ rest[0])
-    gradients.add(call.parameter("bias_ih"), da.sum(0))
-    gradients.add(call.parameter("bias_hh"), du.sum(0))
-    gradients.add(x, (da @ w).reshape(x.shape))
-    to_states = back[0] + du @ u, *back[1:]
-    for state, gradient in zip(states, to_states, strict=True):
-        gradients.add(state, gradient.reshape(state.shape))
+    first, second = affine[:2]
+    values = call.group.values[call.group.values.index(second) :]
+    sums = _with_bias(call, first, "bias_ih")
+    step = _step_back(call, cell, values, np.atleast_2d(numbers(sums)), _with_bias(call, second, "bias_hh"))
+    if step is None:
+        return
+    x = call.source(first.inputs[0])
+    gradients = Gradients()
+    gradients.add(call.parameter("weight_ih"), step.sums.T @ np.atleast_2d(numbers(x)))
+    gradients.add(call.parameter("bias_ih"), step.sums.sum(0))
+    gradients.add(x, (step.sums @ numbers(first.inputs[1])).reshape(x.shape))
+    _add_recurrent(gradients, call, "", second, step)
     legend = call.legend(
-        ("x", "x", "the input", x), ("h", "h", "the state before", h), ("W", "W", "", call.parameter("weight_ih")),
-        ("U", "U", "", call.parameter("weight_hh")),
+        ("x", "x", "the input", x), ("h", "h", "the state before", call.source(second.inputs[0])),
+        ("W", "W", "", call.parameter("weight_ih")), ("U", "U", "", call.parameter("weight_hh")),
     )  # fmt: skip
     yield Candidate([*cell.equations(), *_shared("")], legend, gradients.found)
+
+
+class _StepBack(NamedTuple):
+    """One step back: of the two sums, and of the memory before (of an LSTM)."""
+
+    sums: np.ndarray
+    inner: np.ndarray
+    hidden: np.ndarray
+    memory: tuple[Value, np.ndarray] | None
+
+
+def _step_back(call: Call, cell: Cell, values: list[Value], sums: np.ndarray, inner: Value) -> _StepBack | None:
+    """The step that begins with `values[0]`, the product of U and the state before, back to its operands."""
+    product = values[0]
+    before: list[Any] = [np.atleast_2d(numbers(product.inputs[0]))]
+    memory = None
+    if cell.states == 2:
+        forgotten = next((v for v in values if _forgets(v)), None)
+        if forgotten is None:
+            return None
+        memory = forgotten.inputs[1]
+        before.append(np.atleast_2d(numbers(memory)))
+        new = next(v for v in values if forgotten in v.inputs)
+        squashed = next((v for v in values if new in v.inputs and v.primitive and v.primitive.name == "tanh"), None)
+        hidden = next((v for v in values if squashed is not None and squashed in v.inputs), None)
+        rest = sum((numbers_of(p.array) for p in new.products if p.consumer is not squashed and p.array is not None),
+                   np.zeros(new.shape))  # fmt: skip
+        arriving = [np.zeros(new.shape) if hidden is None else call.gradient(hidden)]
+        arriving.append(np.abs(rest) if call.sized else rest)
+    else:
+        kinds = ("add",) if cell is CELLS["GRU"] else ("tanh", "relu")
+        found = [v for v in values if v.primitive and v.primitive.name in kinds and v.size == before[0].size]
+        if not found:
+            return None
+        arriving = [call.gradient(found[-1 if cell is CELLS["GRU"] else 0])]
+    rows = [np.atleast_2d(a) for a in arriving]
+    _, keep = cell.forward(sums, np.atleast_2d(numbers(inner)), tuple(before))
+    da, du, back = cell.backward(tuple(rows), keep)
+    to_hidden = back[0] + du @ numbers(product.inputs[1])
+    return _StepBack(da, du, to_hidden, None if memory is None else (memory, back[1].reshape(memory.shape)))
+
+
+def _add_recurrent(gradients: Gradients, call: Call, suffix: str, product: Value, step: _StepBack) -> None:
+    """Add what a step hands back to U, its bias and the states before."""
+    h = call.source(product.inputs[0])
+    gradients.add(call.parameter("weight_hh" + suffix), step.inner.T @ np.atleast_2d(numbers(h)))
+    gradients.add(call.parameter("bias_hh" + suffix), step.inner.sum(0))
+    outside = [(h, step.hidden.reshape(h.shape)), *([] if step.memory is None else [step.memory])]
+    for state, gradient in outside:
+        if state not in call.group:
+            gradients.add(state, gradient)
 
 
 def _with_bias(call: Call, product: Value, name: str) -> Value:
