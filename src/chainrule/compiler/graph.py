@@ -7,18 +7,17 @@ compiled code is tested against.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..core.node import ShapeDtype
+from ..core.node import Shaped, ShapeDtype
 from ..core.primitive import Primitive
 
 
-class Value:
+class Value(Shaped):
     """One array: an input of the graph, a constant, or an output of an operation.
 
     Attributes:
@@ -34,18 +33,6 @@ class Value:
         self.dtype = np.dtype(dtype)
         self.op = op
         self.name = name
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.dtype.itemsize
 
     def __repr__(self) -> str:
         return f"{self.name or 'value'}: {ShapeDtype(self.shape, self.dtype)}"

@@ -24,14 +24,12 @@ if TYPE_CHECKING:
 _order = itertools.count()
 
 
-class ShapeDtype:
-    """What is known of an array without its numbers: `shape` and `dtype`."""
+class Shaped:
+    """What follows from a shape and a data type."""
 
-    __slots__ = ("dtype", "shape")
-
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self.shape = shape
-        self.dtype = dtype
+    __slots__ = ()
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
     @property
     def ndim(self) -> int:
@@ -40,6 +38,20 @@ class ShapeDtype:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+
+class ShapeDtype(Shaped):
+    """What is known of an array without its numbers: `shape` and `dtype`."""
+
+    __slots__ = ("dtype", "shape")
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self.shape = shape
+        self.dtype = dtype
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ShapeDtype):
@@ -53,7 +65,7 @@ class ShapeDtype:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
-class Interpreted:
+class Interpreted(Shaped):
     """A value that stands for another computation: a dual number, a batch, a trace.
 
     A primitive with such an operand is not evaluated by NumPy; the operand of the highest
@@ -62,17 +74,7 @@ class Interpreted:
 
     __slots__ = ()
     level: int
-    shape: tuple[int, ...]
-    dtype: np.dtype
     always_recorded = False  # True for traces, which are nothing but their graph
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
 
     def process(self, primitive: Primitive, inputs: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """The value (or tuple of values) of `primitive(*inputs, **params)`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core.folders import cache_folder
 from . import fashion_mnist
 from .idx import DataError
 from .packages import PACKAGES, fetch_package, find_package
-from .sources import EMBEDDED, cache_folder, download, find_file, verify
+from .sources import EMBEDDED, download, find_file, verify
 
 DATA_SETS = {
     fashion_mnist.NAME: "60,000 + 10,000 grey images of clothing, 28×28, 10 classes (MIT; 10,000 + 2,000 embedded)",

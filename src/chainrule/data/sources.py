@@ -9,7 +9,6 @@ import contextlib
 import gzip
 import hashlib
 import os
-import sys
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -37,17 +36,6 @@ def data_folder() -> Path | None:
     """The folder that the environment variable CHAINRULE_DATA names, if it is set."""
     value = os.environ.get("CHAINRULE_DATA", "").strip()
     return Path(value).expanduser() if value else None
-
-
-def cache_folder() -> Path:
-    """The folder that downloads go to: CHAINRULE_CACHE, or the platform's place for caches."""
-    if value := os.environ.get("CHAINRULE_CACHE", "").strip():
-        return Path(value).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "chainrule"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "chainrule" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache") / "chainrule"
 
 
 def find_file(folder: Path, name: str) -> Path | None:

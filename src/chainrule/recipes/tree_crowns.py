@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.folders import cache_folder
 from ..core.tensor import Tensor
 from ..data import DataError, Dataset
 from ..data.pictures import read_picture
-from ..data.sources import cache_folder, data_folder
+from ..data.sources import data_folder
 from ..data.voc import read_voc
 from ..random import default_generator
 from .scenes import resize_to

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..core.folders import cache_folder
 from ..core.tensor import Tensor, new_tensor
 from ..data import DataError, Dataset
-from ..data.sources import cache_folder, data_folder
+from ..data.sources import data_folder
 from .time_series import read_ts
 
 NAME = "japanese-vowels"

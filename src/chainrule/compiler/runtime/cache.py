@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import stat
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import llvmlite
 import numpy as np
 
+from ...core.folders import cache_folder
 from ...core.primitive import table
 from ..code.target import Target
 from ..graph import Graph, Value
@@ -34,18 +34,8 @@ _SUFFIX = ".program"
 
 
 def folder() -> Path:
-    """Where entries are kept: `compiled` in CHAINRULE_CACHE, or in the library's place among the platform's caches.
-
-    It is the folder of `data.sources.cache_folder`, which lies in a layer above.
-    """
-    if value := os.environ.get("CHAINRULE_CACHE", "").strip():
-        return Path(value).expanduser() / "compiled"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "chainrule" / "compiled"
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")
-        return Path(local) / "chainrule" / "cache" / "compiled"
-    return Path(os.environ.get("XDG_CACHE_HOME", "").strip() or Path.home() / ".cache") / "chainrule" / "compiled"
+    """Where entries are kept."""
+    return cache_folder() / "compiled"
 
 
 def key(graph: Graph, target: Target, threads: int) -> str | None:
