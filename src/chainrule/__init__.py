@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 # are values here, as in PyTorch. The filter covers this library's own calls of NumPy only.
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"chainrule\.")
 
-from . import array, fft, func, linalg, nn, optim, primitives, random
+from . import array, nn, optim, primitives, random
 from .array import *  # noqa: F403
 from .core.autodiff import enable_grad, grad, is_grad_enabled, no_grad
 from .core.dtypes import bool_ as bool
@@ -39,24 +39,30 @@ from .core.errors import (
     TransformError,
 )
 from .core.tensor import Tensor, Variable
-from .func import check_grad
 from .random import Generator, manual_seed, rand, randint, randn, randperm
 
 __version__ = "0.1.0"
 
 if _TYPE_CHECKING:
+    from . import fft, func, linalg
     from .compiler import compile, cond, scan
     from .explain.explanation import explain
+    from .func import check_grad
 
-_LAZY = {"compile": "compiler", "cond": "compiler", "scan": "compiler"}
+_MODULES = ("explain", "fft", "func", "linalg")
+_LAZY = {"compile": "compiler", "cond": "compiler", "scan": "compiler", "check_grad": "func"}
 
 
 def __getattr__(name: str) -> object:
     # What is not needed to train eagerly is loaded when it is first asked for.
     from importlib import import_module
 
-    if name == "explain":
-        return import_module(f"{__name__}.explain")
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
     if name in _LAZY:
         return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, *_LAZY})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,8 +50,7 @@ def can_cast(from_: Any, to: Any, /) -> bool:
     return bool(np.can_cast(_kind_of(from_, "can_cast"), dtype_of(to, "can_cast")))
 
 
-@dataclass(frozen=True)
-class FloatInfo:
+class FloatInfo(NamedTuple):
     """What `finfo` tells of a floating type (of the real part of a complex one).
 
     Attributes:
@@ -72,8 +70,7 @@ class FloatInfo:
     dtype: np.dtype
 
 
-@dataclass(frozen=True)
-class IntegerInfo:
+class IntegerInfo(NamedTuple):
     """What `iinfo` tells of an integer type: size in bits, largest and smallest number, the type."""
 
     bits: int

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -29,6 +28,7 @@ __all__ = ["einsum"]
 Label = str
 Labels = tuple[Label, ...]
 _DOTS = "..."
+_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @public
@@ -87,7 +87,7 @@ def _parse(subscripts: str) -> tuple[tuple[Labels, ...], Labels | None]:
 def _labels(term: str, subscripts: str) -> Labels:
     before, dots, after = term.partition(_DOTS)
     for letter in before + after:
-        if letter not in string.ascii_letters:
+        if letter not in _LETTERS:
             problem = "a term has one ellipsis of three dots" if letter == "." else "labels are the letters a-z and A-Z"
             raise OperationError(located(f"einsum: {letter!r} in {subscripts!r}: {problem}"))
     return (*before, dots, *after) if dots else tuple(before)
@@ -106,7 +106,7 @@ def _from_lists(arguments: Sequence[Any]) -> tuple[tuple[Labels, ...], Labels | 
     return tuple(named[:count]), named[count] if len(named) > count else None, tensors
 
 
-_ORDERED_LETTERS = "".join(sorted(string.ascii_letters))
+_ORDERED_LETTERS = "".join(sorted(_LETTERS))
 
 
 def _letter(label: Any) -> Label:
@@ -193,9 +193,9 @@ def _output(terms: Sequence[Labels], output: Labels | None, dotted: Labels, leng
 def _path(terms: Sequence[Labels], result: Labels, lengths: dict[Label, int]) -> tuple[tuple[int, ...], ...]:
     if len(terms) == 1:
         return ()
-    if len(terms) == 2 or len(lengths) > len(string.ascii_letters):
+    if len(terms) == 2 or len(lengths) > len(_LETTERS):
         return _left_to_right(len(terms))
-    letter = dict(zip(lengths, string.ascii_letters, strict=False))
+    letter = dict(zip(lengths, _LETTERS, strict=False))
     # Every label once: a diagonal is taken before the operands meet.
     distinct = [tuple(dict.fromkeys(term)) for term in terms]
     inputs = ",".join("".join(letter[label] for label in term) for term in distinct)

@@ -198,8 +198,18 @@ def _handles(node: Node) -> tuple[Tensor, ...]:
     )
 
 
-def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False, inputs: Any = None) -> None:
-    """See `Tensor.backward`."""
+def backward(output: Tensor, gradient: Any = None, retain_graph: bool = False, inputs: Any = None) -> None:
+    """Add the gradient of this tensor with respect to every leaf to the leaf's `.grad`.
+
+    Args:
+        gradient: cotangent of this tensor, same shape; 1 for a scalar if left out.
+        retain_graph: keep the graph even after an optimiser has changed the weights.
+        inputs: the tensors to compute gradients for, instead of all leaves.
+
+    Raises:
+        GradientError: the tensor is no scalar and `gradient` is missing, or nothing
+            that it was computed from requires a gradient.
+    """
     node = output._node
     if node is None or not node.requires_grad:
         raise GradientError(located(_why_no_gradient(output)))
@@ -217,6 +227,9 @@ def backward(output: Tensor, gradient: Any = None, *, retain_graph: bool = False
         owner._grad = new_tensor(g._value, g._node) if earlier is None else earlier + g
         if graph is not None and isinstance(owner, Variable):
             owner._graph = graph
+
+
+Tensor.backward = backward  # type: ignore[assignment, method-assign]
 
 
 def _why_no_gradient(output: Tensor) -> str:

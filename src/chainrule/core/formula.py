@@ -7,7 +7,6 @@ of numbers, and the graph it builds is written down.
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -59,7 +58,7 @@ def symbol(shape: tuple[int, ...], dtype: Any) -> Tensor:
 
 def operand_names(count: int) -> list[str]:
     """x for one operand, a, b, c, … for several."""
-    return ["x"] if count == 1 else list(string.ascii_lowercase[:count])
+    return ["x"] if count == 1 else list("abcdefghijklmnopqrstuvwxyz"[:count])
 
 
 def notation(primitive: Primitive, style: Style = "latex") -> str:

@@ -2,7 +2,7 @@
 
 Values never change. What changes is which value a handle points to: `x[i] = v` points x to
 a new node, and an optimiser points a `Variable` to a new value. Operators and methods that
-compute are installed by `chainrule.primitives` and the array functions above it.
+compute are installed by `chainrule.primitives` and the array functions above it, `backward` by `autodiff`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import dtypes
+from . import dtypes, source
 from .errors import DTypeError, GradientError, ShapeError, located
 from .node import Interpreted, Node, ShapeDtype, leaf, materialise
 
@@ -146,30 +146,12 @@ class Tensor(TensorMethods):
 
     def detach(self) -> Tensor:
         """The same value with no history: gradients do not flow past it."""
-        from . import source
-
         node = self._node
         if isinstance(self._value, Interpreted) and not self._value.always_recorded:
             return self._value.detached()
         if node is not None and node.requires_grad:
             node = Node(None, (), {"cut": "detach()"}, self._value, False, source.capture(2))
         return new_tensor(self._value, node)
-
-    def backward(self, gradient: Any = None, retain_graph: bool = False, inputs: Any = None) -> None:
-        """Add the gradient of this tensor with respect to every leaf to the leaf's `.grad`.
-
-        Args:
-            gradient: cotangent of this tensor, same shape; 1 for a scalar if left out.
-            retain_graph: keep the graph even after an optimiser has changed the weights.
-            inputs: the tensors to compute gradients for, instead of all leaves.
-
-        Raises:
-            GradientError: the tensor is no scalar and `gradient` is missing, or nothing
-                that it was computed from requires a gradient.
-        """
-        from .autodiff import backward
-
-        backward(self, gradient, retain_graph=retain_graph, inputs=inputs)
 
     def _array(self, wanted: str) -> np.ndarray:
         value = self._value

@@ -1,7 +1,7 @@
 """What the layers above install on `Tensor`, stated for type checkers: operators and methods that compute.
 
 Operators come from `chainrule.primitives.operators`, methods from `chainrule.array.methods`,
-which say what they do.
+`backward` from `core.autodiff`, which say what they do.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ Float = float
 Int = int
 
 class TensorMethods:
+    def backward(self, gradient: Any = None, retain_graph: Bool = False, inputs: Any = None) -> None: ...
     def __add__(self, other: Any) -> Tensor: ...
     def __radd__(self, other: Any) -> Tensor: ...
     def __sub__(self, other: Any) -> Tensor: ...
