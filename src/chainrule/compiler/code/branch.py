@@ -8,6 +8,7 @@ the next one is not copied, it is written where it belongs in the end, or into o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import accumulate
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..memory import ALIGNMENT
 from ..nested import Loop
 from ..schedule.kernels import NestedKernel
 from .ir import I8, I64, PTR, VOID, Function, Module, Value, vector
-from .pool import BARRIER
+from .pool import BARRIER, phase
 
 _COPIED = 64  # bytes that are copied at once
 
@@ -89,7 +90,11 @@ class _Nested:
                 f.store(pointer, table, slot)
             f.call(self.bodies[which], VOID, table, self.thread, self.threads)
 
-        f.either(f.compare("ne", f.load(I8, chosen), 0), lambda: body(0), lambda: body(1))
+        is_first = f.compare("ne", f.load(I8, chosen), 0)
+        if self.kernel.threads > 1:
+            # A thread that comes late must still find what the others went by.
+            f.call(BARRIER, VOID, self.threads)
+        f.either(is_first, lambda: body(0), lambda: body(1))
 
     def repeat(self, loop: Loop) -> None:
         """A loop."""
@@ -103,7 +108,7 @@ class _Nested:
         histories = dict(zip(loop.keeps, self.results[outputs:], strict=True))
         spare = {i: f.offset(self.scratch, first) for i, first in _spare(self.kernel).items()}
         begin = f.index(length - 1 if loop.reverse else 0)
-        with f.when(f.equal(self.thread, 0)):
+        with phase(f, self.thread, self.threads, 1) if histories and self.kernel.threads > 1 else nullcontext():
             for i, history in histories.items():
                 nbytes = graph.outputs[i].nbytes
                 _copy(f, self.operands[i], f.offset(history, begin * nbytes), nbytes)
@@ -134,8 +139,6 @@ class _Nested:
             for slot, pointer, value in moving:
                 f.store(f.offset(pointer, step * value.nbytes), table, slot)
             f.call(self.bodies[0], VOID, table, self.thread, self.threads)
-            if self.kernel.threads > 1:
-                f.call(BARRIER, VOID, self.threads)
             turn.carry(*carried)
 
 

@@ -585,6 +585,11 @@ class Function:
         """add, sub, xchg, and, or, max, … in one step; the value before."""
         return self.emit(value.type, f"atomicrmw {operation} {pointer}, {value} {ordering}")
 
+    def exchange(self, pointer: Value, old: Value, new: Value) -> Value:
+        """Stores `new` if `old` is found there, in one step; whether it was."""
+        pair = self.emit(old.type, f"cmpxchg {pointer}, {old}, {new} acq_rel acquire")
+        return self.emit(I1, f"extractvalue {{ {old.type.text}, i1 }} {pair.text}, 1")
+
     # Reductions of a vector to a scalar
 
     def reduce(self, operation: str, x: Value) -> Value:

@@ -1,8 +1,12 @@
 """Threads that run one function together, in generated code: no C extension and no Python between kernels.
 
 `Pool.run(function, table, threads)` calls `function(table, thread, threads)` on that many threads at once, the
-caller being thread 0. Inside, the function may call `barrier(threads)`, which returns when all have called
-it. A thread that waits looks at a counter for a few microseconds, gives up its core to others for a few more,
+caller being thread 0. The function goes through phases, each a number of items that any thread may take. A
+phase ends when all its items are done, by whom ever: a thread that has lost its core to another program holds
+up no more than the item it is at, and finds the phases that went by without it used up when it comes back.
+`barrier(threads)` returns when all threads have called it, for what each of them must have seen.
+
+A thread that waits looks at a counter for a few microseconds, gives up its core to others for a few more,
 and then sleeps until it is woken: a pool with nothing to do costs nothing.
 
 Any Python thread may call `run`. If the pool is busy with another call, the function runs on the caller's
@@ -19,13 +23,15 @@ import atexit
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from .ir import I1, I8, I32, I64, PTR, VOID, Function, Module, Value
 from .target import Target, host, load, object_code
 
-BARRIER = "chainrule_barrier"
+BARRIER, TAKE, FINISH, NEXT = (f"chainrule_{name}" for name in ("barrier", "take", "finish", "next"))
 MOST = 256  # threads
 _LOOKS = 200  # at a counter before a thread lets others run
 _YIELDS = 20  # before it sleeps
@@ -35,8 +41,10 @@ _STACK = 8 << 20
 _GENERATION, _BARRIER, _END, _BUSY, _SLEEPERS = 0, 128, 384, 640, 768
 _FUNCTION, _TABLE, _THREADS, _STARTED, _STOP = 896, 904, 912, 920, 928
 _MUTEX, _CONDITION, _ATTRIBUTES, _SIGNALS, _OLD_SIGNALS = 1024, 1152, 1280, 1408, 1536
-_SEEN, _HANDLES, _SIZE = 2048, 2048 + 8 * MOST, 2048 + 16 * MOST
+_TICKET, _FINISHED, _PHASE = 1664, 1792, 1920
+_SEEN, _HANDLES, _PLACES, _SIZE = 2048, 2048 + 8 * MOST, 2048 + 16 * MOST, 2048 + 80 * MOST
 _ARRIVED = 128  # from a barrier's phase to its count
+_PLACE = 64  # from a thread's place to the next thread's
 
 
 def thread_count() -> int:
@@ -77,6 +85,22 @@ def _quota() -> int:
         return MOST
 
 
+@contextmanager
+def phase(f: Function, thread: Value, threads: Value, items: int) -> Iterator[Value]:
+    """Runs the body for the items of a phase, 0 to `items` - 1, that fall to this thread, until all are done.
+
+    Threads take items, see above; a thread that runs alone does all of them.
+    """
+    turn = f.alloca(8)
+    f.store(f.index(0), turn)
+    with f.repeat() as leave_if:
+        item = f.call(TAKE, I64, thread, threads, f.index(items), turn)
+        leave_if(item < 0)
+        yield item
+        f.call(FINISH, VOID, thread, threads, f.index(items))
+    f.call(NEXT, VOID, thread, threads)
+
+
 class Pool:
     """The threads of this process; `pool()` is the one.
 
@@ -87,8 +111,8 @@ class Pool:
 
     def __init__(self, code: bytes) -> None:
         self.threads = thread_count() if sys.platform != "win32" else 1
-        self._library = library = load(code, (BARRIER, "run", "stop", "reset"))
-        self.imports = {BARRIER: library[BARRIER]}
+        self._library = library = load(code, (BARRIER, TAKE, FINISH, NEXT, "run", "stop", "reset"))
+        self.imports = {name: library[name] for name in (BARRIER, TAKE, FINISH, NEXT)}
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(library["run"])
         self._stop = ctypes.CFUNCTYPE(None)(library["stop"])
         self._reset = ctypes.CFUNCTYPE(None)(library["reset"])
@@ -126,6 +150,7 @@ class _Code:
         self._wait()
         self._announce()
         self._barriers()
+        self._phases()
         self._worker()
         self._start()
         self._run()
@@ -196,6 +221,57 @@ class _Code:
             f.call("meet", VOID, self._at(f, _BARRIER), f.arguments[0])
         f.ret()
 
+    def _phases(self) -> None:
+        """The ticket is the phase's number times 2³² plus the items taken; a thread's place is the phase it is in."""
+
+        def place(f: Function, thread: Value) -> Value:
+            return f.offset(self._at(f, _PLACES), thread * _PLACE)
+
+        f = self.module.function(TAKE, [I64, I64, I64, PTR], I64)
+        thread, threads, items, turn = f.arguments
+        alone, together, none = f.label("alone"), f.label("together"), f.label("none")
+        f.branch(threads > 1, together, alone)
+        f.start_block(together)
+        ticket = self._at(f, _TICKET)
+        first = f.load(I64, place(f, thread)) << 32
+        with f.repeat() as leave_if:
+            taken = f.atomic_load(I64, ticket)
+            item = taken - first
+            # Beyond the phase's items, too, if the ticket is of a later phase.
+            leave_if(item >= items)
+            with f.when(f.exchange(ticket, taken, taken + 1)):
+                f.ret(item)
+                f.start_block(f.label("unreachable"))
+        f.jump(none)
+        f.start_block(alone)
+        item = f.load(I64, turn)
+        f.store(item + 1, turn)
+        with f.when(item < items):
+            f.ret(item)
+            f.start_block(f.label("unreachable"))
+        f.jump(none)
+        f.start_block(none)
+        f.ret(f.index(-1))
+
+        f = self.module.function(FINISH, [I64, I64, I64])
+        thread, threads, items = f.arguments
+        with f.when(threads > 1):
+            before = f.atomic("add", self._at(f, _FINISHED), f.index(1))
+            with f.when(f.equal(before, items - 1)):
+                f.atomic_store(f.index(0), self._at(f, _FINISHED))
+                f.atomic_store((f.load(I64, place(f, thread)) + 1) << 32, self._at(f, _TICKET))
+                f.call("announce", VOID, self._at(f, _PHASE))
+        f.ret()
+
+        f = self.module.function(NEXT, [I64, I64])
+        thread, threads = f.arguments
+        with f.when(threads > 1):
+            now = f.load(I64, place(f, thread))
+            with f.when(f.equal(f.atomic_load(I64, self._at(f, _PHASE)), now)):
+                f.call("wait_for", VOID, self._at(f, _PHASE), now)
+            f.store(now + 1, place(f, thread))
+        f.ret()
+
     def _worker(self) -> None:
         """worker(number): does its part of every call until the pool stops."""
         f = self.module.function("worker", [PTR], PTR, internal=True)
@@ -208,6 +284,7 @@ class _Code:
             leave_if(f.compare("ne", f.atomic_load(I64, self._at(f, _STOP)), 0))
             threads = f.load(I64, self._at(f, _THREADS))
             with f.when(number < threads):
+                f.store(f.index(0), self._at(f, _PLACES), number * (_PLACE // 8))
                 table = f.load(PTR, self._at(f, _TABLE))
                 f.call_pointer(f.load(PTR, self._at(f, _FUNCTION)), VOID, table, number, threads)
             # Those that had nothing to do come too, so that nobody misses a call.
@@ -255,6 +332,8 @@ class _Code:
             f.store(function, self._at(f, _FUNCTION))
             f.store(table, self._at(f, _TABLE))
             f.store(count, self._at(f, _THREADS))
+            for word in (_TICKET, _FINISHED, _PHASE, _PLACES):
+                f.store(f.index(0), self._at(f, word))
             f.call("announce", VOID, self._at(f, _GENERATION))
             f.call_pointer(function, VOID, table, f.index(0), count)
             f.call("meet", VOID, self._at(f, _END), started)

@@ -1,30 +1,29 @@
-"""Kernels in a row as one native function, run by all threads: who does what, and where they meet."""
+"""Kernels in a row as one native function, run by all threads: what they share, and where they wait for each other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ..code.ir import I8, I64, PTR, VOID, Function, Module, Value
-from ..code.pool import BARRIER
+from ..code.pool import BARRIER, phase
 from ..graph import Value as Buffer
 from ..schedule.kernels import Kernel
 from ..schedule.signature import Pointer
 from .layout import Layout
-from .work import is_shared
+from .work import is_shared, parts
 
 Call = tuple[str, Sequence[Pointer], Sequence[int]]  # a function, the pointers and the numbers that it takes
 
 
 class _Meeting:
-    """What kernels have touched since all threads last met."""
+    """What the kernels of a phase touch."""
 
     def __init__(self, planned: Layout) -> None:
         self._planned = planned
         self._touched: list[tuple[bool, list[tuple[int, int, int]], list[tuple[int, int, int]]]] = []
 
     def needed(self, kernel: Kernel, shared: bool) -> bool:
-        """Whether threads must meet before a kernel; it counts as run from now on."""
+        """Whether a kernel must wait for the phase to end; it belongs to the phase that is then the current one."""
         reads, writes = self._ranges(kernel.reads), self._ranges(kernel.writes)
         scratch = getattr(kernel, "scratch", None)
         if scratch is not None:
@@ -65,37 +64,47 @@ def emit_segment(
         for kernel, call in zip(kernels, calls, strict=True):
             if kernel is first and fault is not None:
                 code.leave_if(fault)
-            code.call(call, f.index(0), f.index(1))
+            code.call(kernel, call, f.index(0), f.index(1))
         f.ret()
         return
-    _, thread, count = f.arguments
     meeting = _Meeting(planned)
-    alone: list[Any] = []
-
-    def run_alone() -> None:
-        if alone:
-            with f.when(f.equal(thread, 0)):
-                for call in alone:
-                    code.call(call, f.index(0), f.index(1))
-            alone.clear()
-
+    together = _Phase(threads)
     for kernel, call in zip(kernels, calls, strict=True):
         if kernel is first and fault is not None:
-            run_alone()
-            if meeting.needed(Kernel([], reads=[fault]), True):
-                f.call(BARRIER, VOID, count)
-            code.leave_if(fault)
+            code.run(together)
+            code.leave_if(fault, together=True)
+            together = _Phase(threads)
         shared = is_shared(kernel)
-        if meeting.needed(kernel, shared):
-            run_alone()
-            f.call(BARRIER, VOID, count)
-        if shared:
-            run_alone()
-            code.call(call, thread, count)
+        nested = shared and isinstance(kernel, NestedKernel)
+        if meeting.needed(kernel, shared) or nested:
+            code.run(together)
+            together = _Phase(threads)
+        if nested:
+            # Its bodies have phases of their own.
+            code.call(kernel, call, *f.arguments[1:])
         else:
-            alone.append(call)
-    run_alone()
+            together.add(kernel, call, shared)
+    code.run(together)
     f.ret()
+
+
+class _Phase:
+    """Kernels that need not wait for each other, as items: all that are too small to share first, then parts."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self.alone: list[tuple[Kernel, Call]] = []
+        self.shared: list[tuple[Kernel, Call, int]] = []
+
+    def add(self, kernel: Kernel, call: Call, shared: bool) -> None:
+        if shared:
+            self.shared.append((kernel, call, parts(kernel, self._threads)))
+        else:
+            self.alone.append((kernel, call))
+
+    @property
+    def items(self) -> int:
+        return bool(self.alone) + sum(count for *_, count in self.shared)
 
 
 class _Segment:
@@ -104,21 +113,46 @@ class _Segment:
         slots = {slot for slot, _ in planned.slots.values()}
         self.bases = {slot: f.load(PTR, f.arguments[0], slot) for slot in sorted(slots)}
 
-    def leave_if(self, flag: Buffer) -> None:
-        """Return if the flag is set."""
+    def run(self, together: _Phase) -> None:
+        """Do what falls to this thread."""
+        f = self.f
+        if not together.items:
+            return
+        _, thread, threads = f.arguments
+        with phase(f, thread, threads, together.items) as item:
+            first = 0
+            if together.alone:
+                with f.when(f.equal(item, 0)):
+                    for kernel, call in together.alone:
+                        self.call(kernel, call, f.index(0), f.index(1))
+                first = 1
+            for kernel, call, count in together.shared:
+                with f.when((item >= first) & (item < first + count)):
+                    self.call(kernel, call, item - first, f.index(count))
+                first += count
+
+    def leave_if(self, flag: Buffer, *, together: bool = False) -> None:
+        """Return if the flag is set; `together`: all threads have read it before any goes on and may set it."""
         f = self.f
         slot, first = self.planned.slots[flag]
         leave, go = f.label("leave"), f.label("go")
-        f.branch(f.compare("ne", f.load(I8, f.offset(self.bases[slot], first)), 0), leave, go)
+        is_set = f.compare("ne", f.load(I8, f.offset(self.bases[slot], first)), 0)
+        if together:
+            f.call(BARRIER, VOID, f.arguments[2])
+        f.branch(is_set, leave, go)
         f.start_block(leave)
         f.ret()
         f.start_block(go)
 
-    def call(self, call: Call, thread: Value, threads: Value) -> None:
+    def call(self, kernel: Kernel, call: Call, part: Value, count: Value) -> None:
         f = self.f
         function, pointers, numbers = call
         arguments = []
         for buffer, element in pointers:
             slot, first = self.planned.slots[buffer]
-            arguments.append(f.offset(self.bases[slot], first + element * buffer.dtype.itemsize))
-        f.call(function, VOID, *arguments, *(f.index(n) for n in numbers), thread, threads)
+            address = f.offset(self.bases[slot], first + element * buffer.dtype.itemsize)
+            if isinstance(kernel, GemmKernel) and buffer is kernel.scratch:
+                # The function goes to its part's working memory, of which there is as much as there are threads.
+                address = f.offset(address, (f.arguments[1] - part) * kernel.plan.scratch)
+            arguments.append(address)
+        f.call(function, VOID, *arguments, *(f.index(n) for n in numbers), part, count)

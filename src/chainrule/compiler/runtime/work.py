@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from ..code.conv_weights import WeightGradientPlan
 from ..code.loops import elements
 from ..nested import Loop
 from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel
 from ..schedule.storage import weight
 
 _ALONE = 3.0  # microseconds of work that one thread had better do alone
+_FINER = 4  # parts for every thread
 _TOGETHER = 12.0  # microseconds of shared work in a program that are worth waking the others for
 
 
@@ -42,6 +44,18 @@ def is_shared(kernel: Kernel) -> bool:
         # Threads meet at every step, for what they share there.
         return any(is_worth_threads(body.kernels) for body in kernel.bodies)
     return microseconds(kernel) > _ALONE
+
+
+def parts(kernel: Kernel, threads: int) -> int:
+    """Into how many parts a shared kernel is cut: more than threads, if parts do not cost more together, so that one
+    that is held up leaves little to wait for."""
+    if isinstance(kernel, GemmKernel):
+        if isinstance(kernel.plan, WeightGradientPlan):  # each part copies all images
+            return threads
+        return max(threads, min(kernel.plan.units, _FINER * threads))
+    if isinstance(kernel, LoopKernel):
+        return max(threads, min(int(microseconds(kernel) / _ALONE), _FINER * threads))
+    return threads
 
 
 def is_worth_threads(kernels: Sequence[Kernel]) -> bool:
