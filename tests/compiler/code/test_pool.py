@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from chainrule.compiler.code.ir import I64, PTR, VOID, Module
-from chainrule.compiler.code.pool import BARRIER, Pool, pool, pool_code, thread_count
+from chainrule.compiler.code.ir import I32, I64, PTR, VOID, Module
+from chainrule.compiler.code.pool import BARRIER, Pool, phase, pool, pool_code, thread_count
 from chainrule.compiler.code.target import host, load, object_code, target
 
 
@@ -53,6 +53,57 @@ def test_threads_meet_at_barriers(job, threads, rounds):
         pool().run(job["job"], table.ctypes.data, threads)
         assert table[2] == call * threads
     assert table[1] == 10 * expected(rounds, threads)
+
+
+def phases(late_by=0):
+    """job(table, thread, threads): table[0] phases of five items; item i of a phase makes cell i the sum of all cells
+    plus i, one phase's cells read from the other's. table[1 + thread] counts a thread's items.
+
+    Thread 1 comes late by so many microseconds.
+    """
+    module = Module()
+    f = module.function("job", [PTR, I64, I64])
+    table, thread, threads = f.arguments
+    with f.when(f.equal(thread, 1)):
+        f.call("usleep", I32, f.constant(I32, late_by))
+    with f.loop(0, f.load(I64, table)) as turn:
+        even, odd = f.offset(table, 64), f.offset(table, 128)
+        is_even = f.equal(turn.index & 1, 0)
+        old, new = f.select(is_even, even, odd), f.select(is_even, odd, even)
+        with phase(f, thread, threads, 5) as item:
+            with f.loop(0, 5, carry=[item]) as cells:
+                cells.carry(cells.carried[0] + f.load(I64, old, cells.index))
+            f.store(cells.results[0] % 1009, new, item)
+            f.atomic("add", f.element(table, thread + 1, I64), f.index(1))
+    f.ret()
+    return load(object_code(module, host()), ["job"], pool().imports)
+
+
+def summed(rounds):
+    cells = [0] * 5
+    for _ in range(rounds):
+        cells = [(sum(cells) + i) % 1009 for i in range(5)]
+    return cells
+
+
+@pytest.mark.parametrize("threads", [5, 2, 3, 1])
+@pytest.mark.parametrize("rounds", [0, 1, 200])
+def test_every_item_of_a_phase_is_done_once_before_the_next(threads, rounds):
+    job = phases()
+    for _ in range(20):
+        table = np.zeros(32, np.int64)
+        table[0] = rounds
+        pool().run(job["job"], table.ctypes.data, threads)
+        assert table[1 : threads + 1].sum() == 5 * rounds
+        assert table[16 if rounds % 2 else 8 :][:5].tolist() == summed(rounds)
+
+
+def test_a_thread_that_is_held_up_holds_up_nobody():
+    job, table = phases(late_by=300_000), np.zeros(32, np.int64)
+    table[0] = 100
+    pool().run(job["job"], table.ctypes.data, 2)
+    assert table[1:3].tolist() == [500, 0]
+    assert table[8:13].tolist() == summed(100)
 
 
 def test_a_call_finds_workers_that_sleep(job):

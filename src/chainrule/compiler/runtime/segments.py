@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..code.ir import I8, I64, PTR, VOID, Function, Module, Value
 from ..code.pool import BARRIER, phase
 from ..graph import Value as Buffer
-from ..schedule.kernels import Kernel
+from ..schedule.kernels import GemmKernel, Kernel, NestedKernel
 from ..schedule.signature import Pointer
 from .layout import Layout
 from .work import is_shared, parts
