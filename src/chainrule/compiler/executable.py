@@ -193,6 +193,7 @@ class Executable:
         self._written = [place for place in places if place.output is not None]
         self._watched: list[Any] = []
         self._alone: list[int] | None = None
+        self._is_under_way = False
         self.place = source.capture(2)  # where the first call was written
 
     def _destination(self, output: int, argument: int | None) -> tuple[Any, ...]:
@@ -225,6 +226,9 @@ class Executable:
             Stale: the state has another form than the graph was made for; nothing has been done.
         """
         with self._lock:
+            if self._is_under_way:
+                self._forget()
+            self._is_under_way = True
             self._last = arrays
             if not (
                 all(map(_is, map(_value_of, self._variables), self._values))
@@ -266,7 +270,18 @@ class Executable:
                 _publish([(grad_slot, v, new_tensor(arrays[i], None)) for v, i in self._given])
             if self._cleared:
                 _publish([(grad_slot, v, None) for v in self._cleared])
+            self._is_under_way = False
             return results
+
+    def _forget(self) -> None:
+        """Take up everything anew: the last call did not end, and what is noted here may be what it was about to do."""
+        for place in self._states:
+            place.array, place.nodes = None, []
+        for gradient in self._gradients:
+            gradient.array, gradient.handle = None, None
+        self._values = [None] * len(self._variables)
+        self._nodes = [None] * len(self._switched)
+        self._handles, self._watched, self._alone = [], [], None
 
     def inputs(self) -> list[np.ndarray]:
         """What the next call would read with the arguments of the last one, as copies."""
