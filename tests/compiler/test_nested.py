@@ -105,6 +105,25 @@ def test_threads_share_the_work_of_a_step():
                 np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
 
 
+def test_threads_meet_between_the_steps():
+    # The step's one kernel reads all of what the step before has written, by all threads.
+    b = Builder()
+    h, w = b.input(64, 96, dtype="float64"), b.input(96, 96, dtype="float64")
+    body = b.graph(b.tanh(b.matmul(h, w, transpose_a=False, transpose_b=False)))
+    arrays = [np.random.default_rng(0).normal(size=v.shape) for v in body.inputs]
+    arrays[1] = np.linalg.qr(arrays[1])[0]  # keeps lengths, so that errors neither grow nor vanish
+    for keeps in ((), (0,)):
+        graph = loop(body, 1, 1, 300, keeps=keeps)
+        program = runtime.build(graph, threads=3)
+        assert program.threads == 3
+        expected = evaluate(graph, arrays)
+        for _ in range(5):
+            outputs = [np.full(v.shape, 7, v.dtype) for v in graph.outputs]
+            program.bind(arrays, outputs)()
+            for got, want in zip(outputs, expected, strict=True):
+                np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-10)
+
+
 def compiled_equals(function, *args, rtol=1e-12) -> cr.compiler.Report:
     compiled = cr.compile(function)
     for a, b in zip(leaves(function(*args)), leaves(compiled(*args)), strict=True):

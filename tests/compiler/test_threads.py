@@ -11,6 +11,8 @@ import threading
 import numpy as np
 import pytest
 
+import chainrule as cr
+from chainrule import nn
 from chainrule.compiler.graph import Graph, evaluate
 from chainrule.compiler.runtime import build
 
@@ -79,6 +81,29 @@ def test_a_pool_that_is_lent_makes_others_work_alone() -> None:
     for t in threads:
         t.join()
     assert not failures
+
+
+def test_calls_of_one_function_from_several_threads_follow_each_other() -> None:
+    count = nn.Buffer(cr.zeros(100_000))
+
+    @cr.compile
+    def step() -> cr.Tensor:
+        count.assign(count + 1)
+        return count[:1]
+
+    step()
+    seen: list[float] = []
+
+    def work() -> None:
+        seen.extend(step().item() for _ in range(200))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(seen) == list(range(2, 602))
+    np.testing.assert_array_equal(count.numpy(), 601)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -41,8 +41,8 @@ def is_shared(kernel: Kernel) -> bool:
     if isinstance(kernel, GemmKernel) and kernel.plan is not None and kernel.plan.single:
         return False
     if isinstance(kernel, NestedKernel):
-        # Threads meet at every step, for what they share there.
-        return any(is_worth_threads(body.kernels) for body in kernel.bodies)
+        shared = [sum(microseconds(k) for k in body.kernels if is_shared(k)) for body in kernel.bodies]
+        return max(shared) * _turns(kernel) > _TOGETHER
     return microseconds(kernel) > _ALONE
 
 
