@@ -29,6 +29,17 @@ def test_the_gradient_of_a_bias_comes_from_the_product_before_it() -> None:
     check(graph, random_arrays(graph), scale=64)
 
 
+def test_sums_over_what_follows_a_product_share_a_kernel() -> None:
+    b = Builder()
+    g, w, x = b.input(4, 6, 5, 5), b.input(6, 3, 3, 3), b.input(4, 3, 5, 5)
+    same = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+    back = b.conv_transpose(g, w, size=(5, 5), **same)
+    axes = {"axis": (0, 2, 3), "keepdims": False}
+    graph = b.graph(b.sum(back, **axes), b.sum(b.multiply(back, x), **axes))
+    assert kernels(graph) == ["conv_transpose", "sum multiply sum"]
+    check(graph, random_arrays(graph), scale=256)
+
+
 def test_parts_of_a_concatenation_are_written_where_they_belong() -> None:
     b = Builder()
     parts = [b.matmul(b.input(6, 7), b.input(7, 10), transpose_a=False, transpose_b=False) for _ in range(3)]

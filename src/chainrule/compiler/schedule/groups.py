@@ -425,7 +425,9 @@ class Grouping:
             group = self.group_of.get(leaf)
             if group is not None:
                 makers[group.position] = group
-            siblings.update((g.position, g) for g in self._readers.get(leaf, ()))
+            # A product's epilogue may be computed again by whoever reads it: all that read any of it meet.
+            for read in group.values if group is not None and group.product is not None else (leaf,):
+                siblings.update((g.position, g) for g in self._readers.get(read, ()))
         ordered = [makers[p] for p in sorted(makers, reverse=True)]
         others = [siblings[p] for p in sorted(siblings, reverse=True) if p not in makers]
         ordered += [group for group in others if group.product is None]
