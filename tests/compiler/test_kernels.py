@@ -153,6 +153,26 @@ def test_batch_norm_runs_along_rows_of_pixels(wanted: Any, shape: tuple[int, ...
         check(graph, random_arrays(graph), wanted, scale=256)
 
 
+@pytest.mark.parametrize("shape", [(256, 2048), (9, 331), (40, 16), (3, 1), (7, 5, 130), (0, 70)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_over_a_batch_run_along_the_rows(wanted: Any, shape: tuple[int, ...], dtype: str) -> None:
+    b = Builder()
+    x, *numbers = b.input(*shape, dtype=dtype), *(b.input(*shape[:-1], 1, dtype=dtype) for _ in range(3))
+    scaled = b.multiply(b.subtract(x, b.log(b.square(numbers[0]))), b.multiply(numbers[1], numbers[2]))
+    axes = tuple(range(len(shape) - 1))
+    mean = b.mean(scaled, axis=axes, keepdims=True)
+    graph = b.graph(
+        scaled,
+        b.sum(scaled, axis=axes, keepdims=False),
+        b.max(b.subtract(scaled, mean), axis=axes, keepdims=True) if 0 not in shape else mean,
+    )
+    if shape[-1] > 16:
+        # Numbers of a row are many buffers, but few elements.
+        assert "gather" not in str(code_of(layout(schedule(graph), wanted, 1), wanted, 1)[0])
+    with np.errstate(all="ignore"):
+        check(graph, random_arrays(graph), wanted, scale=1024)
+
+
 @pytest.mark.parametrize("integers", ["int32", "int64", "uint8"])
 def test_gather_and_scatter_of_rows(wanted: Any, integers: str) -> None:
     b = Builder()

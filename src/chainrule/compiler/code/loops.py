@@ -9,19 +9,22 @@ a batch), each lane has a sum of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..schedule.kernels import LoopKernel, Reduction, Store
 from ..schedule.signature import pointers
 from ..schedule.storage import cost
-from .expression import Affine, Call, Const, Expression, Load, Outside, Position, nodes
-from .ir import I1, I8, I64, PTR, Function, Module, Value, type_of, vector
-from .pointwise import emit_call, register_type
+from .expression import Affine, Call, Expression, Load, Outside, Position, nodes
+from .ir import I64, PTR, Function, Module, Type, Value, vector
+from .loop_elements import LoopElements
+from .pointwise import register_type
+from .reductions import across, combine, identity
 from .target import Target
 
 BLOCK = 1 << 12  # elements of one piece of work where a row is shared among threads
+_STRETCH = 64  # vectors of the vector axis whose sums are in memory at a time
 _SCRATCH = 1 << 17  # bytes of a row that is kept between passes
 _BOOL = np.dtype(bool)
 
@@ -53,7 +56,7 @@ def lanes_of(kernel: LoopKernel, target: Target) -> int:
     return target.vector_bytes // widest
 
 
-class _LoopCode:
+class _LoopCode(LoopElements):
     def __init__(self, module: Module, name: str, kernel: LoopKernel, target: Target) -> None:
         self.arguments = {pointer: i for i, pointer in enumerate(pointers(kernel))}
         self.f = f = module.function(name, [PTR] * len(self.arguments) + [I64] * 3, internal=True)
@@ -62,6 +65,7 @@ class _LoopCode:
         self.expressions = nodes(*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores))
         self._inner_ids = {a for a, _ in kernel.inner}
         self._varies: dict[int, bool] = {}
+        self._along: dict[int, bool] = {}
         self.memos: list[dict[int, Value]] = []
         self.kept: dict[int, Value] = {}
         self._arrange()
@@ -99,10 +103,13 @@ class _LoopCode:
             self._inner_ids = {self.vector_axis}
 
     def _unit_steps(self, axis: int) -> int:
-        """How many of the addresses that change along the inner axes advance by one element along an axis."""
+        """How many of the addresses that change along inner and outer axes advance by one element along an axis.
+
+        All others are few elements, whichever axis runs in vectors.
+        """
         at = [n.index for n in self.expressions if isinstance(n, Load)] + [s.index for s in self.kernel.stores]
-        changing = [index for index in at if any(a in self._inner_ids for a, _ in index.terms)]
-        return sum(index.coefficient(axis) == 1 for index in changing)
+        both = [index for index in at if {a in self._inner_ids for a, _ in index.terms} == {False, True}]
+        return sum(index.coefficient(axis) == 1 for index in both)
 
     def _levels(self) -> None:
         """Which nodes change along the inner axes, and in which pass each is known."""
@@ -135,10 +142,15 @@ class _LoopCode:
         changing = [n for n in self.expressions if id(n) in self.changing]
         weight = sum(cost(n.name) if isinstance(n, Call) else 1 for n in changing)
         self.unroll = 1
+        self.stretch = 0
         pieces = 1
         if self.vertical:
             self.unroll = _unroll(self.length, self.width, weight)
             pieces = -(-self.length // (self.width * self.unroll))
+            vectors = -(-self.length // self.width)
+            if self.unroll < min(vectors, 4) and all(r.operand.dtype != _BOOL for r in kernel.reductions):
+                self.unroll, self.stretch = 1, self.width * min(max(vectors // 4, 4), _STRETCH)
+                pieces = -(-self.length // self.stretch)
         elif kernel.reductions:
             self.unroll = 4 if weight <= 16 and self.length >= 8 * self.width else 1
         elif self.vector_axis is not None:
@@ -168,6 +180,15 @@ class _LoopCode:
             self._varies[id(node)] = own or not all(self._is_invariant(o) for o in node.operands)
         return not self._varies[id(node)]
 
+    def _is_along(self, node: Expression) -> bool:
+        """Whether a node changes along the vector axis."""
+        if id(node) not in self._along:
+            own = isinstance(node, Outside) or (
+                isinstance(node, Load | Position) and any(a == self.vector_axis for a, _ in node.index.terms)
+            )
+            self._along[id(node)] = own or any(self._is_along(o) for o in node.operands)
+        return self._along[id(node)]
+
     def _share_vectors(self, length: Value, thread: Value, threads: Value) -> None:
         """A vector of any length, element by element: each thread takes whole vectors of it."""
         f, width = self.f, self.width
@@ -179,6 +200,9 @@ class _LoopCode:
 
     def _row(self, piece: Value, pieces: int) -> None:
         f, kernel = self.f, self.kernel
+        if self.stretch:
+            self._columns(piece)
+            return
         lengths = range(self.unroll) if self.vertical else range(1)
         self.memos = [dict(self.invariant) for _ in lengths]
         self.row_masks: list[Value | None] = [None for _ in lengths]
@@ -194,21 +218,87 @@ class _LoopCode:
             step += -step % self.width
             low = f.pairwise("smin", piece * step, self.length)
             high = f.pairwise("smin", low + step, self.length)
-        last = max(
-            [self.phase[id(r.operand)] for r in kernel.reductions] + [self.phase[id(s.expression)] for s in full],
-            default=-1,
-        )
-        self._choose_kept(full, last)
-        for phase in range(last + 1):
-            reductions = [r for r in kernel.reductions if self.phase[id(r.operand)] == phase]
-            stores = [s for s in full if self.phase[id(s.expression)] == phase]
-            if reductions or stores:
-                self._pass(phase, reductions, stores, low, high)
+        passes = self._passes(full)
+        self._choose_kept(full, max((phase for phase, *_ in passes), default=-1))
+        for phase, reductions, stores in passes:
+            self._pass(phase, reductions, stores, low, high)
         for s in kernel.stores:
             if not self._is_full(s):
                 for u in lengths:
                     self._at(u)
                     self._store(s, self._evaluate(s.expression, self.memos[u]))
+
+    def _passes(self, full: Sequence[Store]) -> list[tuple[int, list[Reduction], list[Store]]]:
+        """The passes over the inner axes by number, with what each reduces and what it stores."""
+        found: dict[int, tuple[list[Reduction], list[Store]]] = {}
+        for r in self.kernel.reductions:
+            found.setdefault(self.phase[id(r.operand)], ([], []))[0].append(r)
+        for s in full:
+            found.setdefault(self.phase[id(s.expression)], ([], []))[1].append(s)
+        return [(phase, *found[phase]) for phase in sorted(found)]
+
+    def _columns(self, piece: Value) -> None:
+        """A stretch of the vector axis: each pass goes through all of it at every inner index.
+
+        What is one number for all of it is computed once for each inner index.
+        """
+        f = self.f
+        begin = piece * self.stretch
+        end = f.pairwise("smin", begin + self.stretch, self.length)
+        whole = begin + (end - begin) // self.width * self.width
+
+        def everywhere(body: Callable[[dict[int, Value]], None], known: dict[int, Value] = self.invariant) -> None:
+            for start, stop, is_whole in ((begin, whole, True), (whole, end, False)):
+                if is_whole or self.length % self.width:
+                    with f.loop(start, stop, self.width) as loop:
+                        self.base = loop.index
+                        self.mask = None if is_whole else f.mask(self.width, end - loop.index)
+                        memo = dict(known)
+                        for pointer, type, result in self.sums.values():
+                            memo[id(result)] = f.load(type, pointer, loop.index - begin)
+                        body(memo)
+            self.mask = None
+
+        def nest(axes: Sequence[tuple[int, int]], roots: list[Expression], body: Callable[..., None]) -> None:
+            if not axes:
+                memo = dict(self.invariant)
+                for node in nodes(*roots):
+                    if not self._is_along(node):
+                        self._evaluate(node, memo)
+                everywhere(body, memo)
+                return
+            with f.loop(0, axes[0][1]) as loop:
+                self.axis[axes[0][0]] = loop.index
+                nest(axes[1:], roots, body)
+
+        self.sums: dict[int, tuple[Value, Type, Expression]] = {}
+        full = [s for s in self.kernel.stores if self._is_full(s)]
+        for _, reductions, stores in self._passes(full):
+            types = [vector(register_type(r.operand.dtype), self.width) for r in reductions]
+            sums = [f.alloca(self.stretch * type.nbytes) for type in types]
+
+            def clear(memo: dict[int, Value]) -> None:
+                for r, type, at in zip(reductions, types, sums, strict=True):  # noqa: B023
+                    f.store(f.constant(type, identity(r.kind, r.operand.dtype)), at, self._vector_base() - begin)
+
+            def step(memo: dict[int, Value]) -> None:
+                for r, type, at in zip(reductions, types, sums, strict=True):  # noqa: B023
+                    place = self._vector_base() - begin
+                    value = self._wide(self._evaluate(r.operand, memo))
+                    f.store(combine(f, r, f.load(type, at, place), value), at, place)
+                for s in stores:  # noqa: B023
+                    self._store(s, self._evaluate(s.expression, memo))
+
+            everywhere(clear)
+            nest(self.inner, [*(r.operand for r in reductions), *(s.expression for s in stores)], step)
+            self.sums |= {id(r): (at, t, r.result) for r, t, at in zip(reductions, types, sums, strict=True)}
+        rest = [s for s in self.kernel.stores if not self._is_full(s)]
+
+        def finish(memo: dict[int, Value]) -> None:
+            for s in rest:
+                self._store(s, self._evaluate(s.expression, memo))
+
+        everywhere(finish)
 
     def _is_full(self, s: Store) -> bool:
         axes = {a for a, _ in s.index.terms}
@@ -253,7 +343,7 @@ class _LoopCode:
         starts: list[Value] = []
         for r in reductions:
             type = vector(register_type(r.operand.dtype), width)
-            starts += [f.constant(type, _identity(r.kind, r.operand.dtype))] * self.unroll
+            starts += [f.constant(type, identity(r.kind, r.operand.dtype))] * self.unroll
         ends = self._nest(list(self.inner), starts, reductions, stores, low, high)
         for i, r in enumerate(reductions):
             parts = ends[i * self.unroll : (i + 1) * self.unroll]
@@ -263,8 +353,8 @@ class _LoopCode:
                 continue
             value = parts[0]
             for part in parts[1:]:
-                value = _combine(f, r, value, part)
-            self.memos[0][id(r.result)] = _across(f, r, value) if width else value
+                value = combine(f, r, value, part)
+            self.memos[0][id(r.result)] = across(f, r, value) if width else value
 
     def _nest(
         self, axes: list[tuple[int, int]], carried: list[Value], reductions: Sequence[Reduction],
@@ -322,8 +412,8 @@ class _LoopCode:
             for i, r in enumerate(reductions):
                 value = self._wide(self._evaluate(r.operand, memo))
                 if self.mask is not None:
-                    value = f.select(self.mask, value, f.constant(value.type, _identity(r.kind, r.operand.dtype)))
-                results[i].append(_combine(f, r, carried[i * unroll + u], value))
+                    value = f.select(self.mask, value, f.constant(value.type, identity(r.kind, r.operand.dtype)))
+                results[i].append(combine(f, r, carried[i * unroll + u], value))
             values = [self._evaluate(s.expression, memo) for s in stores]
             for s, value in zip(stores, values, strict=True):
                 self._store(s, value)
@@ -335,123 +425,6 @@ class _LoopCode:
         if self.vertical:
             self.part = u
             self.mask = self.row_masks[u]
-
-    def _vector_base(self) -> Value:
-        assert self.base is not None
-        return self.base + self.part * self.width if self.vertical else self.base
-
-    # Expressions
-
-    def _wide(self, value: Value) -> Value:
-        return value if value.type.lanes or self.vector_axis is None else self.f.broadcast(value, self.width)
-
-    def _evaluate(self, expression: Expression, memo: dict[int, Value]) -> Value:
-        for node in nodes(expression) if id(expression) not in memo else ():
-            if id(node) in memo:
-                continue
-            if isinstance(node, Const):
-                memo[id(node)] = self.f.constant(register_type(node.dtype), node.value)
-            elif isinstance(node, Call):
-                memo[id(node)] = self._call(node, memo)
-            elif isinstance(node, Load):
-                memo[id(node)] = self._load(node, memo)
-            elif isinstance(node, Position):
-                memo[id(node)] = self._position(node.index, memo)
-            else:
-                raise AssertionError(f"{node} is not known yet")
-        return memo[id(expression)]
-
-    def _call(self, node: Call, memo: dict[int, Value]) -> Value:
-        scratch = self.kept.get(id(node)) if id(node) in self.changing else None
-        if scratch is not None and self.kept_at[id(node)] < self.now:
-            return self.f.load(vector(register_type(node.dtype), self.width), scratch, self._inner_position())
-        value = emit_call(self.f, node, [memo[id(o)] for o in node.operands])
-        if scratch is not None:
-            self.f.store(self._wide(value), scratch, self._inner_position())
-        return value
-
-    def _inner_position(self) -> Value:
-        """The place of a vector in a row that is kept between passes."""
-        total = self.f.index(0)
-        step = self.length
-        for axis, n in reversed(self.inner):
-            total = total + self.axis[axis] * step
-            step *= n
-        return total + self._vector_base()
-
-    def _scalar_part(self, at: Affine, memo: dict[int, Value]) -> tuple[Value, list[Value]]:
-        """The address of the first lane, and what is added in each lane beside the vector axis."""
-        f = self.f
-        total: Value = f.index(0)
-        for axis, c in at.terms:
-            if axis == self.vector_axis:
-                total = total + self._vector_base() * c
-            elif axis in self.axis:
-                total = total + self.axis[axis] * c
-        wide = []
-        for e, c in at.dynamic:
-            value = memo[id(e)] * c
-            if value.type.lanes:
-                wide.append(value)
-            else:
-                total = total + value
-        return total, wide
-
-    def _position(self, at: Affine, memo: dict[int, Value]) -> Value:
-        total, wide = self._scalar_part(at, memo)
-        total = total + at.offset
-        c = at.coefficient(self.vector_axis) if self.vector_axis is not None else 0
-        if c:
-            wide.append(self.f.lanes(I64, [c * i for i in range(self.width)]))
-        for value in wide:
-            total = self.f.binary("add", total, value)
-        return total
-
-    def _load(self, node: Load, memo: dict[int, Value]) -> Value:
-        f = self.f
-        pointer = f.arguments[self.arguments[node.buffer, node.index.offset]]
-        memory = type_of(node.dtype)
-        guard = memo[id(node.guard)] if node.guard is not None else None
-        c = node.index.coefficient(self.vector_axis) if self.vector_axis is not None else 0
-        total, wide = self._scalar_part(node.index, memo)
-        if not c and not wide and (guard is None or not guard.type.lanes):
-            if guard is None:
-                value = f.load(memory, pointer, total)
-            else:
-                # The start of the buffer can be read whatever the guard says.
-                safe = f.select(guard, total, -node.index.offset)
-                value = f.select(guard, f.load(memory, pointer, safe), 0)
-        else:
-            type = vector(memory, self.width)
-            mask = self.mask
-            if guard is not None:
-                wide_guard = guard if guard.type.lanes else f.broadcast(guard, self.width)
-                mask = wide_guard if mask is None else mask & wide_guard
-            if c == 1 and not wide:
-                value = f.load_masked(type, pointer, mask, total)
-            else:
-                index = f.lanes(I64, [c * i for i in range(self.width)])
-                for more in wide:
-                    index = index + more
-                value = f.gather(type, pointer, f.binary("add", index, total), mask)
-        return f.compare("ne", value, 0) if node.dtype == _BOOL else value
-
-    def _store(self, s: Store, value: Value) -> None:
-        f = self.f
-        pointer = f.arguments[self.arguments[s.buffer, s.index.offset]]
-        if value.type.scalar is I1:
-            value = f.cast("zext", value, vector(I8, value.type.lanes))
-        total, _ = self._scalar_part(s.index, {})
-        c = s.index.coefficient(self.vector_axis) if self.vector_axis is not None else 0
-        if not c:
-            f.store(f.extract(value, 0) if value.type.lanes else value, pointer, total)
-            return
-        value = self._wide(value)
-        if c == 1:
-            f.store_masked(value, pointer, self.mask, total)
-        else:
-            index = f.binary("add", f.lanes(I64, [c * i for i in range(self.width)]), total)
-            _scatter(f, value, pointer, index, self.mask)
 
 
 def _merged(axes: Sequence[tuple[int, int]], affines: set[Affine]) -> list[tuple[int, int]]:
@@ -475,61 +448,3 @@ def _unroll(length: int, width: int, weight: int) -> int:
 
 def _with_first(carried: list[Value], first: list[Value], unroll: int) -> list[Value]:
     return [first[i // unroll] if i % unroll == 0 else v for i, v in enumerate(carried)]
-
-
-def _identity(kind: str, dtype: np.dtype) -> int | float | bool:
-    if kind in ("sum", "any"):
-        return 0
-    if kind in ("prod", "all"):
-        return 1
-    if dtype.kind == "f":
-        return float("-inf") if kind == "max" else float("inf")
-    if dtype.kind == "b":
-        return kind != "max"
-    limits = np.iinfo(dtype)
-    return int(limits.min if kind == "max" else limits.max)
-
-
-def _combine(f: Function, r: Reduction, a: Value, b: Value) -> Value:
-    if r.kind in ("any", "all"):
-        return a | b if r.kind == "any" else a & b
-    if r.kind in ("max", "min"):
-        if b.type.is_float:
-            # NaN wins: it stays in the sum, and comparing with it is false.
-            better = f.compare("gt" if r.kind == "max" else "lt", a, b)
-            return f.select(better | f.is_nan(a), a, b)
-        if r.operand.dtype.kind == "b":
-            return a | b if r.kind == "max" else a & b
-        sign = "s" if r.operand.dtype.kind == "i" else "u"
-        return f.pairwise(sign + r.kind, a, b)
-    if r.operand.dtype.kind == "b":
-        return a | b if r.kind == "sum" else a & b
-    return a + b if r.kind == "sum" else a * b
-
-
-def _across(f: Function, r: Reduction, value: Value) -> Value:
-    """The lanes of a vector as one number."""
-    if r.kind in ("sum", "prod") and value.type.scalar is not I1:
-        return f.reduce("add" if r.kind == "sum" else "mul", value)
-    if value.type.is_float:
-        # Halving with the same comparison as in the loop.
-        lanes = value.type.lanes
-        while lanes > 1:
-            lanes //= 2
-            left = f.shuffle(value, value, range(lanes))
-            right = f.shuffle(value, value, range(lanes, 2 * lanes))
-            value = _combine(f, r, left, right)
-        return f.extract(value, 0)
-    if value.type.scalar is I1:
-        return f.reduce("or" if r.kind in ("any", "sum", "max") else "and", value)
-    sign = "s" if r.operand.dtype.kind == "i" else "u"
-    return f.reduce(sign + r.kind, value)
-
-
-def _scatter(f: Function, value: Value, pointer: Value, index: Value, mask: Value | None) -> None:
-    type = value.type
-    pointers = f.emit(vector(PTR, type.lanes), f"getelementptr {type.element}, {pointer}, {index}")
-    keep = mask if mask is not None else f.constant(vector(I1, type.lanes), 1)
-    name = f"llvm.masked.scatter.{type.mangled}.{pointers.type.mangled}"
-    f.module.declarations.setdefault(name, f"declare void @{name}({type.text}, {pointers.type.text}, {keep.type.text})")
-    f.emit_void(f"call void @{name}({value}, {pointers.type.text} align {type.nbytes} {pointers.text}, {keep})")
