@@ -256,7 +256,10 @@ def explain(
     if run is not None and save is None and not open_page:
         raise UsageError("--run is shown on the page: add --save FILE or --open")
     if open_page or save is not None:
-        page = found.save(save or Path(tempfile.mkdtemp(prefix="chainrule-")) / "explanation.html", run=run)
+        from .train import course
+
+        shown = None if run is None else course(run)
+        page = found.save(save or Path(tempfile.mkdtemp(prefix="chainrule-")) / "explanation.html", course=shown)
         print(f"saved {page}", file=sys.stderr)
         if open_page and not webbrowser.open(page.resolve().as_uri()):
             print("chainrule: there is no browser to open it with", file=sys.stderr)

@@ -11,6 +11,7 @@ from chainrule import nn, optim
 from chainrule.data import DataLoader, FashionMNIST, Subset, ToFloat
 from chainrule.nn import functional as F
 from chainrule.recipes import fashion_mnist
+from chainrule.train import course
 from chainrule.train.metrics import MetricsLog
 from chainrule.train.runs import new_run
 from chainrule.train.statistics import Probe
@@ -45,7 +46,7 @@ def mlp(path: Path) -> Path:
         log.append(event="step", step=step + 1, loss=float(loss), grad_norm=1.0, lr=0.1)
     log.close()
     loss = F.cross_entropy(model(inputs), labels)
-    return cr.explain(loss, model.hidden1.weight).save(path, run=run.folder)
+    return cr.explain(loss, model.hidden1.weight).save(path, course=course(run.folder))
 
 
 class Block(nn.Module):
@@ -63,9 +64,9 @@ class Block(nn.Module):
 
 
 def residual(path: Path) -> Path:
-    """Six residual blocks: modules to open, gradients that add up."""
+    """Eight residual blocks: modules to open, gradients that add up."""
     cr.manual_seed(0)
-    model = nn.Sequential(*[Block(16) for _ in range(6)], nn.Linear(16, 4))
+    model = nn.Sequential(*[Block(16) for _ in range(8)], nn.Linear(16, 4))
     loss = F.cross_entropy(model(cr.randn(8, 16)), cr.randint(0, 4, (8,)))
     return cr.explain(loss, model[0].up.weight).save(path)
 

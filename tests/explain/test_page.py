@@ -17,9 +17,10 @@ import chainrule as cr
 from chainrule import nn
 from chainrule.core.errors import ChainruleError
 from chainrule.data.files import OutputError
-from chainrule.explain.page import bundle, contents, course, frame, render
+from chainrule.explain.page import bundle, contents, frame, render
 from chainrule.nn import functional as F
 from chainrule.optim import SGD
+from chainrule.train import course
 from chainrule.train.metrics import MetricsLog
 from chainrule.train.runs import RunError, new_run
 from chainrule.train.statistics import Probe

@@ -279,22 +279,21 @@ class Explanation:
 
         return json.dumps(document(self), indent=indent, ensure_ascii=False, allow_nan=False)
 
-    def save(self, path: Path | str, *, run: Path | str | None = None) -> Path:
+    def save(self, path: Path | str, *, course: Mapping[str, Any] | None = None) -> Path:
         """Write the explanation as a page: one HTML file that opens in any browser and loads nothing.
 
         Args:
             path: the file, replaced if it is there.
-            run: the folder of a training run, whose course the page then shows, too.
+            course: `chainrule.train.course(folder)` of a training run, which the page then shows, too.
 
         Raises:
             OutputError: the file cannot be written.
-            RunError: `run` is no run's folder.
         """
         from ..data.files import write_atomically
         from .page import render
 
         file = Path(path)
-        write_atomically(file, [render(self, run).encode()])
+        write_atomically(file, [render(self, course).encode()])
         return file
 
     def _repr_html_(self) -> str:

@@ -2,6 +2,7 @@
 
 from ..data.files import OutputError
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from .course import course
 from .fitting import Fitted, fit
 from .job import Job
 from .loop import Interrupted
@@ -30,6 +31,7 @@ __all__ = [
     "RunError",
     "TensorBoardError",
     "accuracy",
+    "course",
     "evaluate",
     "fit",
     "latest_run",

@@ -24,7 +24,7 @@ from ..random import default_generator
 from .averaging import WeightAverage
 from .checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from .metrics import MetricsLog, read_metrics
-from .nonfinite import NonFiniteError, explain_gradient, explain_loss
+from .nonfinite import NonFiniteError, origin
 from .objective import Batches, Means, Objective, measured, samples_in
 from .progress import Reporter, Status, duration, in_words
 from .runs import Run
@@ -189,11 +189,11 @@ class Loop:
             if len(batches) > 1:
                 loss = loss * (samples_in(batch) / samples)
             if self._watching and not math.isfinite(value := float(loss)):
-                self._fail(f"the loss became {value}", explain_loss(loss, self.model))
+                self._fail(f"the loss became {value}", origin(loss, self.model))
             loss.backward()
             norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
             if self._watching and not math.isfinite(float(norm)):
-                self._fail("a gradient is not finite", explain_gradient(loss, self.model))
+                self._fail("a gradient is not finite", origin(loss, self.model))
             part = loss.detach()
             total = part if total is None else total + part
             metrics.append({name: n.detach() if isinstance(n, Tensor) else n for name, n in numbers.items()})

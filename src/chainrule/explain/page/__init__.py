@@ -7,12 +7,11 @@ dependency; `bundle.py` puts them into one file together with the explanation's 
 from __future__ import annotations
 
 import html
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .bundle import page
 from .neurons import neurons
-from .training import course
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
@@ -20,20 +19,20 @@ if TYPE_CHECKING:
 FRAME_HEIGHT = 680  # pixels, in a notebook
 
 
-def contents(explanation: Explanation, run: Path | str | None = None) -> dict[str, Any]:
+def contents(explanation: Explanation, course: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What the page's script reads: the explanation's document, single neurons, the course of a run."""
     from ..document import document
 
     return {
         "explanation": document(explanation),
         "neurons": neurons(explanation),
-        "run": None if run is None else course(run),
+        "run": course,
     }
 
 
-def render(explanation: Explanation, run: Path | str | None = None) -> str:
+def render(explanation: Explanation, course: Mapping[str, Any] | None = None) -> str:
     """The whole page as text."""
-    return page(contents(explanation, run), f"{explanation.title} · chainrule")
+    return page(contents(explanation, course), f"{explanation.title} · chainrule")
 
 
 def frame(explanation: Explanation) -> str:

@@ -1,5 +1,7 @@
 """One HTML file from the page's sources: styles and modules inlined, nothing loaded from anywhere.
 
+A large document is packed (gzip in base64), which the browser unpacks; a small one is readable JSON.
+
 The scripts are ES modules that use named imports and exports only. Each becomes a function
 that returns its exports; they are called in the order of their imports, so the file needs no
 loader. The browser is told by a content security policy to run exactly this script and style
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import gzip
 import hashlib
 import html
 import json
@@ -20,6 +23,7 @@ from typing import Any
 from ...core.errors import ChainruleError
 
 FOLDER = Path(__file__).parent
+PACKED = 100_000  # characters of JSON from which a document is packed
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w.-]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function\*?|class|const) (\w+))", re.MULTILINE)
@@ -55,11 +59,21 @@ def page(document: dict[str, Any], title: str, connect: str = "'none'") -> str:
         "policy": html.escape(policy, quote=False),
         "title": html.escape(title),
         "style": style,
-        "document": embedded_json(document),
+        "document": _embedded(document),
         "script": script,
     }
     template = (FOLDER / "template.html").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], template)
+
+
+def _embedded(document: dict[str, Any]) -> str:
+    """The element that holds the document."""
+    text = embedded_json(document)
+    if len(text) <= PACKED:
+        return f'<script type="application/json" id="document">{text}</script>'
+    # The time is left out of the header: equal explanations give equal files.
+    packed = base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode("ascii")
+    return f'<script type="application/gzip" id="document">{packed}</script>'
 
 
 def embedded_json(value: Any) -> str:

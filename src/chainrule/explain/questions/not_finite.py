@@ -15,25 +15,23 @@ if TYPE_CHECKING:
 
 
 def why_not_finite(e: Explanation) -> Answer:
-    """The first operation that made NaN or infinity, forwards or backwards, with its inputs."""
+    """The first operation that made NaN or infinity, forwards or backwards, with its inputs.
+
+    An infinity that a later operation absorbed (a mask) is not blamed.
+    """
     question = "Why is the gradient NaN or infinite?"
-    forward = [v for v in e.trace.values if _bad(v.array())]
-    for value in forward:
-        if any(_bad(i.array()) for i in value.inputs) or not _matters(e, value):
-            continue
-        if value.primitive is None:
-            reader = next((r for r in e.trace.values if value in r.inputs), None)
-            kind = "parameter" if e.is_parameter(value) else "input"
-            text = f"The {kind} {e.names[value].label} already holds {_kind(value.array())}."
-            read = () if reader is None else (Evidence(f"first read by {where(e, reader)}", reader),)
-            return Answer(question, text, (Evidence(_entries(value), value), *read))
-        text = f"The forward pass made {_kind(value.array())} from finite operands: {where(e, value, source=True)}."
-        return Answer(question, text, (Evidence(_entries(value), value), *_operands(e, value)))
+    if not e.trace.loss.requires_grad and _bad(e.trace.loss.array()):
+        text = "The loss was not computed from anything that requires a gradient, so its history is unknown."
+        return Answer(question, text, ())
+    found = _first_in_forward_pass(e)
+    if found is not None:
+        return _made_forward(e, found, question)
+    masked = any(_bad(v.array()) for v in e.trace.values)
     for product in e.trace.products:
         if product.array is None or not _bad(product.array) or _bad(product.consumer.gradient):
             continue
         consumer = product.consumer
-        finite = "What reached the loss is finite" if forward else "The forward pass is finite"
+        finite = "What reached the loss is finite" if masked else "The forward pass is finite"
         text = (
             f"{finite}. The derivative of {where(e, consumer)} is not: it turned a finite gradient "
             f"into {_kind(product.array)}."
@@ -54,18 +52,36 @@ def why_not_finite(e: Explanation) -> Answer:
     return Answer(question, "It is finite, and so is every value and every product of the graph.", ())
 
 
-def _matters(e: Explanation, value: Value) -> bool:
-    """Whether what is not finite here reached the loss; a mask may have absorbed it."""
-    stack, seen = [value], {value}
+def _first_in_forward_pass(e: Explanation) -> Value | None:
+    """The earliest value that is not finite although its operands are, of those that made the loss so."""
+    loss = e.trace.loss
+    if not _bad(loss.array()):
+        return None
+    stack, seen = [loss], {loss}
+    origins = []
     while stack:
-        current = stack.pop()
-        if current is e.trace.loss:
-            return True
-        for reader in e.trace.values[current.index :]:
-            if current in reader.inputs and reader not in seen and _bad(reader.array()):
-                seen.add(reader)
-                stack.append(reader)
-    return False
+        value = stack.pop()
+        bad = [i for i in value.inputs if _bad(i.array())]
+        if not bad:
+            origins.append(value)
+        for operand in bad:
+            if operand not in seen:
+                seen.add(operand)
+                stack.append(operand)
+    return min(origins, key=lambda v: v.index)
+
+
+def _made_forward(e: Explanation, value: Value, question: str) -> Answer:
+    if value.primitive is not None:
+        text = f"The forward pass made {_kind(value.array())} from finite operands: {where(e, value, source=True)}"
+        return Answer(question, text, (Evidence(_entries(value), value), *_operands(e, value)))
+    reader = next((r for r in e.trace.values if value in r.inputs), None)
+    read = () if reader is None else (Evidence(f"first read by {where(e, reader)}", reader),)
+    kind, cause = "input", "Look at the data."
+    if e.is_parameter(value):
+        kind, cause = "parameter", "The last update went wrong: lower the learning rate or clip the gradients."
+    text = f"The {kind} {e.names[value].label} already holds {_kind(value.array())}. {cause}"
+    return Answer(question, text, (Evidence(_entries(value), value), *read))
 
 
 def _bad(array: Any) -> bool:
@@ -92,6 +108,8 @@ def _entries(value: Value) -> str:
     array = value.array()
     if isinstance(array, tuple):
         array = next(a for a in array if _bad(a))
+    if array.size == 1:
+        return f"it is {array.item()}"
     bad = ~np.isfinite(array)
     at = _first_bad(array)
     return f"{int(bad.sum())} of {array.size} entries, first at {list(at)}: {array[at]}"
@@ -107,6 +125,8 @@ def _operands(e: Explanation, value: Value, at: tuple[int, ...] | None = None) -
             continue
         name = e.names[operand].label
         if array.size == 1:
+            if operand.primitive is None and not operand.requires_grad and operand is not value.inputs[0]:
+                continue  # a number that stands in the source line
             text = f"{name} = {array.item():.6g}"
         elif where_bad is not None and array.shape == (value.shape if at is None else _shape_like(value, at, array)):
             text = f"{name}{_index(where_bad)} = {array[where_bad]:.6g}"

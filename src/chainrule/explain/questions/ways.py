@@ -9,6 +9,7 @@ import numpy as np
 from ...core.program import expression_at
 from ...nn import functional
 from ..layers import Layer
+from ..names import call_of
 from ..sentences import brief, percent
 from ..steps import flat, local_numbers, norm, share
 from ..trace import Product, Value
@@ -64,7 +65,7 @@ def paths(e: Explanation) -> Answer:
     junctions: list[tuple[Value, dict[str, float]]] = []
     for value in reversed(values_on_way(e, e.targets[0])):
         live = [p for p in value.products if p.array is not None and p.consumer.gradient is not None]
-        inner = e.names[value].numbered  # an inner value of a layer: no way that the user laid
+        inner = call_of(value) is not None and e.names[value].numbered  # inside a layer: no way that the user laid
         if len(live) > 1 and not inner and not value.several and flat(value.gradient).any():
             shares = _shares(e, value, live)
             if len(shares) > 1:  # otherwise one layer reads it twice

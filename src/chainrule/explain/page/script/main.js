@@ -1,6 +1,13 @@
-// Starts the page: reads the document inside it and puts the views together.
+// Starts the page: reads the document inside it, packed or not, and puts the views together.
 
 import { App } from "./app.js";
 import { byId } from "./dom.js";
 
-new App(JSON.parse(byId("document").textContent));
+async function read(element) {
+  if (element.type === "application/json") return JSON.parse(element.textContent);
+  const bytes = Uint8Array.from(atob(element.textContent), (character) => character.charCodeAt(0));
+  const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(unpacked).json();
+}
+
+read(byId("document")).then((data) => new App(data));

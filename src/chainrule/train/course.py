@@ -1,12 +1,12 @@
-"""The course of a run for the page: what `metrics.jsonl` says about every layer, as tables of layers × steps."""
+"""The course of a run: what `metrics.jsonl` says about every layer, as tables of layers × steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from ...train.metrics import read_metrics
-from ...train.runs import RunError, open_run
+from .metrics import read_metrics
+from .runs import RunError, open_run
 
 STATISTICS = ("mean", "std", "zeros", "grad", "grad_norm", "update_ratio")
 STEPS = 400  # shown of a long run
@@ -14,7 +14,7 @@ LOSSES = 600
 
 
 def course(folder: Path | str) -> dict[str, Any]:
-    """What the training view shows of a run's folder.
+    """What an explanation's page shows of a run's folder (`Explanation.save(path, course=…)`).
 
         name, recipe    of the run
         layers          [{"name", "kind"}] in the order in which they run
