@@ -48,10 +48,10 @@ class Settings(BaseSettings):
 
     scenes: str = setting("garments", "What to detect.", choices=("garments", "tree-crowns"))
     count: int = setting(5000, "Scenes an epoch.", minimum=1)
-    epochs: int = setting(10, "How many epochs.", minimum=1)
+    epochs: int = setting(30, "How many epochs.", minimum=1)
     batch_size: int = setting(16, "Scenes a step.", minimum=1)
     lr: float = setting(2e-3, "Highest learning rate of the cycle.")
-    width: int = setting(24, "Channels of the first layer; the deepest has four times as many.", minimum=1)
+    width: int = setting(32, "Channels of the first layer; the deepest has four times as many.", minimum=1)
     held_out: int = setting(400, "Held-out scenes of garments.", minimum=1)
 
 
