@@ -58,8 +58,8 @@ PLANS = {
         steps=150_000, copies=8, horizon=32, epochs=20, minibatch=256, lr=1e-3, decay=0.98, smoothing=0.8
     ),
     "LunarLander-v3": Plan(
-        steps=1_000_000, copies=16, horizon=512, epochs=8, minibatch=256, lr=1e-3, decay=0.995, smoothing=0.97,
-        entropy=0.002,
+        steps=2_000_000, copies=16, horizon=512, epochs=4, minibatch=256, lr=1e-3, decay=0.999, smoothing=0.98,
+        entropy=0.01,
     ),
 }  # fmt: skip
 
