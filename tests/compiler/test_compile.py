@@ -545,3 +545,19 @@ def test_steps_leave_nothing_behind():
         compiled(*batch(i % 3))
     gc.collect()
     assert len(gc.get_objects()) <= before + 20
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_as_it_was_after_a_trace(enabled):
+    def fails(x):
+        assert not gc.isenabled()
+        raise ZeroDivisionError
+
+    before = gc.isenabled()
+    try:
+        gc.enable() if enabled else gc.disable()
+        with pytest.raises(ZeroDivisionError):
+            cr.compile(fails)(cr.ones(3))
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable() if before else gc.disable()

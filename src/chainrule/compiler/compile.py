@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -35,6 +36,21 @@ log = logging.getLogger("chainrule.compiler")
 
 _MOST = 64
 """Executables that one function keeps; the oldest goes first."""
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for reference cycles: a trace makes many objects that live, and a search would go through all of them.
+
+    Searches are a fifth of the time of a first call whose code is in the disk cache.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class Compiled:
@@ -129,7 +145,7 @@ class Compiled:
         return None
 
     def _trace(self, key: Any, args: Any, kwargs: dict[str, Any], given: list[Any]) -> Executable:
-        with self._lock:
+        with self._lock, _uncollected():
             if self._executables:
                 log.debug("%s is compiled again for %s", self._name, ", ".join(map(describe, given)) or "new guards")
             captured = capture(self.function, args, kwargs, self._name)
