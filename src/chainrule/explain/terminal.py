@@ -23,10 +23,16 @@ if TYPE_CHECKING:
     from .explanation import Explanation
     from .layers import Layer
 
-PLAIN_WIDTH = 110
+_plain_width = 110
 BARS = " ▁▂▃▄▅▆▇█"
 SHADES = " ░▒▓█"
 STRIP, MAP = 12, (8, 32)  # cells of a heat map in a table, and of one of its own
+
+
+def set_plain_width(columns: int) -> None:
+    """How wide explanations are where the output is no terminal; a lesson sets it to the width of its text."""
+    global _plain_width
+    _plain_width = columns
 
 
 def text(explanation: Explanation, *, steps: bool = False, colour: bool | None = None) -> str:
@@ -38,7 +44,7 @@ def text(explanation: Explanation, *, steps: bool = False, colour: bool | None =
         colour: True or False to have it so; NO_COLOR in the environment is obeyed otherwise.
     """
     terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ if colour is None else colour
-    width = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns if sys.stdout.isatty() else PLAIN_WIDTH
+    width = shutil.get_terminal_size((_plain_width, 0)).columns if sys.stdout.isatty() else _plain_width
     out = io.StringIO()
     console = Console(
         file=out, force_terminal=terminal, color_system="256" if terminal else None, width=max(width, 60),

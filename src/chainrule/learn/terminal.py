@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO
 
+from ..explain.terminal import set_plain_width
 from .guide import Part
 
 WIDTH = 100
+INDENT = 2
 
 
 def shower(stream: IO[str]) -> Callable[[Part], None]:
@@ -22,16 +24,17 @@ def shower(stream: IO[str]) -> Callable[[Part], None]:
 
     console = Console(file=stream)
     width = min(WIDTH, console.width)
+    set_plain_width(width - INDENT)  # what the code prints is caught, and shown here
 
     def show(part: Part) -> None:
         if part.kind == "text":
             console.print(Markdown(part.content), width=width)
         elif part.kind == "code":
             console.print(
-                Padding(Syntax(part.content.rstrip(), "python", theme="ansi_dark", word_wrap=True), (1, 0, 0, 2))
+                Padding(Syntax(part.content.rstrip(), "python", theme="ansi_dark", word_wrap=True), (1, 0, 0, INDENT))
             )
         else:
-            console.print(Padding(Text(part.content.rstrip(), style="green"), (0, 0, 1, 2)))
+            console.print(Padding(Text(part.content.rstrip(), style="green"), (0, 0, 1, INDENT)))
 
     return show
 

@@ -15,7 +15,7 @@ export class LayerView {
       h(
         "button",
         { class: "choice", "aria-pressed": "false", onclick: () => this.show(i) },
-        h("b", {}, layer.title),
+        titled(layer.title),
         h("span", { class: "quiet" }, flow(layer)),
       ),
     );
@@ -80,6 +80,14 @@ export class LayerView {
       ),
     );
   }
+}
+
+// "fc1 = Linear(784, 256)": the name for the eye, the layer below it.
+function titled(title) {
+  const at = title.indexOf(" = ");
+  return at < 0
+    ? h("b", {}, title)
+    : [h("b", {}, title.slice(0, at)), h("span", { class: "made" }, title.slice(at + 3))];
 }
 
 function flow(layer) {

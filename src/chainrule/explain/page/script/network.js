@@ -6,8 +6,8 @@ import { real } from "./explanation.js";
 import { number } from "./numbers.js";
 
 const ROW = 30;
-const LABEL = 168;
-const WIDTH = 760;
+const LABEL = { wide: 168, narrow: 96 };
+const WIDTH = { most: 900, least: 300, narrow: 560 };
 const RIGHT = 26;
 
 /** One row a module call with operations of its own, in forward order. */
@@ -53,6 +53,11 @@ export class NetworkView {
     this.update();
   }
 
+  /** The width that there is to draw on; a view that is hidden has none of its own. */
+  room() {
+    return (this.element.clientWidth || Math.min(document.documentElement.clientWidth, 1120)) - 48;
+  }
+
   /** Draw it again, with the numbers as they are now. */
   update() {
     const rows = depthRows(this.explanation);
@@ -75,9 +80,9 @@ export class NetworkView {
         "p",
         { class: "keys" },
         h("span", { class: "key signal" }, "root mean square of ∂L/∂output"),
-        h("span", { class: "key weights" }, "norm of ∂L/∂parameters"),
+        h("span", { class: "key parameters" }, "norm of ∂L/∂parameters"),
       ),
-      h("div", { class: "chart-scroll" }, chart(rows, this.go)),
+      h("div", { class: "chart-scroll" }, chart(rows, this.go, this.room())),
       table(rows, this.go),
     );
   }
@@ -95,16 +100,20 @@ function describe(rows) {
   return `From ${last.title} back to ${first.title} the gradient of the outputs changes by a factor of ${number(ratio, 3)}, which is ${number(each, 3)} a layer: ${verdict}.`;
 }
 
-function chart(rows, go) {
+function chart(rows, go, room) {
+  const width = Math.max(WIDTH.least, Math.min(WIDTH.most, room));
+  const narrow = width < WIDTH.narrow;
+  const label = narrow ? LABEL.narrow : LABEL.wide;
+  const letters = narrow ? 12 : 22;
   const values = rows.flatMap((row) => [row.signal, row.weights]).filter((v) => v > 0 && Number.isFinite(v));
   let low = Math.floor(Math.log10(Math.min(...values)));
   let high = Math.ceil(Math.log10(Math.max(...values)));
   if (!Number.isFinite(low)) [low, high] = [-1, 0];
   if (high === low) high++;
-  const x = (value) => LABEL + ((Math.log10(value) - low) / (high - low)) * (WIDTH - LABEL - RIGHT);
+  const x = (value) => label + ((Math.log10(value) - low) / (high - low)) * (width - label - RIGHT);
   const y = (i) => 12 + ROW * i + ROW / 2;
   const height = 12 + ROW * rows.length + 34;
-  const every = Math.ceil((high - low) / 8);
+  const every = Math.ceil((high - low) / (narrow ? 4 : 8));
   const ticks = Array.from({ length: high - low + 1 }, (_, i) => low + i).filter((t) => (t - low) % every === 0);
   const series = (key) =>
     rows
@@ -115,8 +124,8 @@ function chart(rows, go) {
     "svg",
     {
       class: "depth",
-      viewBox: `0 0 ${WIDTH} ${height}`,
-      width: WIDTH,
+      viewBox: `0 0 ${width} ${height}`,
+      width,
       height,
       role: "img",
       "aria-label": "Gradient sizes by depth; the table below has the numbers",
@@ -129,11 +138,11 @@ function chart(rows, go) {
       svg(
         "g",
         { class: "row", onclick: () => go(row.output.id) },
-        svg("rect", { class: "hit", x: 0, y: y(i) - ROW / 2, width: WIDTH, height: ROW }),
+        svg("rect", { class: "hit", x: 0, y: y(i) - ROW / 2, width, height: ROW }),
         svg(
           "text",
-          { class: "row-label", x: LABEL - 14, y: y(i) + 4, "text-anchor": "end" },
-          row.title.length > 22 ? `…${row.title.slice(-21)}` : row.title,
+          { class: "row-label", x: label - 14, y: y(i) + 4, "text-anchor": "end" },
+          row.title.length > letters ? `…${row.title.slice(1 - letters)}` : row.title,
         ),
       ),
     ),
@@ -165,7 +174,7 @@ function table(rows, go) {
         "tr",
         {},
         ["layer", "kind", "rms ∂L/∂output", "beside the layer after it", "‖∂L/∂parameters‖"].map((text) =>
-          h("th", { scope: "col" }, text),
+          h("th", { scope: "col", class: text === "kind" ? "text" : null }, text),
         ),
       ),
     ),
@@ -178,7 +187,7 @@ function table(rows, go) {
           "tr",
           {},
           h("th", { scope: "row" }, h("button", { class: "link", onclick: () => go(row.output.id) }, row.title)),
-          h("td", {}, row.group.kind),
+          h("td", { class: "text" }, row.group.kind),
           h("td", {}, number(row.signal, 3)),
           h("td", {}, after ? `× ${number(row.signal / after.signal, 3)}` : ""),
           h("td", {}, row.weights === null ? "" : number(row.weights, 3)),

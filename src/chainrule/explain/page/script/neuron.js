@@ -8,6 +8,7 @@ import { factor, number } from "./numbers.js";
 
 const WIDTH = 660;
 const ROW = 44;
+const LEFT = 40; // for the numbers of the inputs
 
 export class NeuronView {
   /** `neurons` are those of explain/page/neurons.py: a layer's, the most telling ones first. */
@@ -244,14 +245,14 @@ function diagram(n, known) {
     "svg",
     {
       class: "neuron",
-      viewBox: `0 0 ${WIDTH} ${height}`,
-      width: WIDTH,
+      viewBox: `${-LEFT} 0 ${WIDTH + LEFT} ${height}`,
+      width: WIDTH + LEFT,
       height,
       role: "img",
       "aria-label": `Neuron ${n.index} of ${n.layer} with its largest inputs`,
     },
-    svg("text", { class: "head", x: 58, y: 20, "text-anchor": "middle" }, known.has("dx") ? "∂L/∂x" : "x"),
-    svg("text", { class: "head", x: 214, y: 20, "text-anchor": "middle" }, known.has("dW") ? "∂L/∂w" : "w"),
+    svg("text", { class: "head", x: 48, y: 20, "text-anchor": "middle" }, known.has("dx") ? "∂L/∂x" : "x"),
+    svg("text", { class: "head", x: 142, y: 20, "text-anchor": "middle" }, known.has("dW") ? "∂L/∂w" : "w"),
     n.terms.map((term, i) => input(term, y(i), middle, strongest, known)),
     n.rest ? restOfInputs(n.rest, y(rows - 1), middle) : null,
     circle(
@@ -303,10 +304,10 @@ function input(term, y, middle, strongest, known) {
       stroke: colour,
       "stroke-width": width.toFixed(1),
     }),
-    svg("rect", { class: "input", x: 18, y: y - 15, width: 80, height: 30, rx: 15 }),
-    svg("text", { class: inputClass, x: 58, y: y + 4, "text-anchor": "middle" }, value),
-    svg("text", { class: "index", x: 12, y: y + 4, "text-anchor": "end" }, String(term.i)),
-    svg("text", { class: weightClass, x: 190, y: y + (middle - y) * 0.24 - 6, "text-anchor": "middle" }, weight),
+    svg("rect", { class: "input", x: -2, y: y - 15, width: 100, height: 30, rx: 15 }),
+    svg("text", { class: inputClass, x: 48, y: y + 4, "text-anchor": "middle" }, value),
+    svg("text", { class: "index", x: -8, y: y + 4, "text-anchor": "end" }, String(term.i)),
+    svg("text", { class: weightClass, x: 104, y: y - 6 }, weight),
   );
 }
 
@@ -315,12 +316,8 @@ function restOfInputs(rest, y, middle) {
     "g",
     {},
     svg("path", { class: "weight rest", d: `M98 ${y}C210 ${y} 250 ${middle} 342 ${middle}` }),
-    svg("text", { class: "label", x: 58, y: y + 4, "text-anchor": "middle" }, `${rest.count} more`),
-    svg(
-      "text",
-      { class: "label", x: 190, y: y + (middle - y) * 0.24 - 6, "text-anchor": "middle" },
-      `Σ ${number(rest.sum, 3)}`,
-    ),
+    svg("text", { class: "label", x: 48, y: y + 4, "text-anchor": "middle" }, `${rest.count} more`),
+    svg("text", { class: "label", x: 104, y: y - 6 }, `Σ ${number(rest.sum, 3)}`),
   );
 }
 
