@@ -71,6 +71,27 @@ def residual(path: Path) -> Path:
     return cr.explain(loss, model[0].up.weight).save(path)
 
 
+class Sequence(nn.Module):
+    """A convolution over time, an LSTM, attention over its states, and a dense layer."""
+
+    def __init__(self) -> None:
+        self.conv = nn.Conv1d(3, 6, 3, padding=1)
+        self.rnn = nn.LSTM(6, 8, batch_first=True)
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x: Any) -> Any:
+        h, _ = self.rnn(cr.tanh(self.conv(x)).permute(0, 2, 1))
+        return self.out(cr.mean(self.attend(h, h, h)[0], axis=1))
+
+
+def sequence(path: Path) -> Path:
+    """Layers that share their weights over places and times."""
+    cr.manual_seed(0)
+    model = Sequence()
+    return cr.explain(F.cross_entropy(model(cr.randn(5, 3, 7)), cr.randint(0, 4, (5,)))).save(path)
+
+
 def long(path: Path) -> Path:
     """About 5,000 nodes and no modules to close."""
     s, w = (cr.tensor([value] * 4, requires_grad=True) for value in (0.1, 0.5))
@@ -98,6 +119,7 @@ PAGES: dict[str, Callable[[Path], Path]] = {
     "neuron": neuron,
     "mlp": mlp,
     "residual": residual,
+    "sequence": sequence,
     "long": long,
     "evil": evil,
 }

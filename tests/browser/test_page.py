@@ -356,10 +356,28 @@ def test_another_neuron_can_be_chosen(open_page: Any) -> None:
     assert page.locator(".textbook li").count() == 5  # no activation of its own
 
 
+def test_pixels_heads_and_gates_are_neurons_too(open_page: Any, screenshot: Any) -> None:
+    page = open_page("sequence")
+    page.click("#tab-neuron")
+    layers = page.locator("#neuron-layer option").all_inner_texts()
+    assert layers == ["conv", "rnn.l0", "attend.in_proj", "attend, heads", "attend.out_proj", "out"]
+    page.select_option("#neuron-layer", "conv")
+    assert "all pixels share the kernel" in page.locator(".textbook").inner_text()
+    assert re.match(r"\d+ at \(\d+\)", page.locator("#neuron-index option").first.inner_text())
+    page.select_option("#neuron-layer", "rnn.l0")
+    texts = page.locator(".textbook").inner_text()
+    assert "states h of the step before" in texts and "sigmoid(" in texts
+    screenshot(page, "neuron-gate")
+    page.select_option("#neuron-layer", "attend, heads")
+    assert page.locator(".neuron .head").all_inner_texts() == ["∂L/∂v", "∂L/∂A", "L"]
+    assert page.locator(".neuron .bias").count() == 0
+    assert "weighted by the attention A" in page.locator(".textbook").inner_text()
+
+
 def test_the_network_view_leads_to_a_layer(open_page: Any) -> None:
     page = open_page("residual")
     page.click("#tab-network")
-    assert page.locator(".numbers tbody tr").count() == 31
+    assert page.locator(".numbers tbody tr").count() == 41
     page.locator(".numbers .link", has_text="2.up").click()
     assert page.locator("#tab-steps").get_attribute("aria-selected") == "true"
     assert "2.up" in page.locator("#panel").inner_text()

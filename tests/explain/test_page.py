@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import chainrule as cr
@@ -164,6 +165,73 @@ def test_a_neuron_written_with_numbers_is_found() -> None:
     assert (term["x"], term["w"], n["b"], n["z"]) == (1.5, -0.8, 0.2, pytest.approx(-1.0))
     dx, dw, db = (g.item() for g in cr.grad((a - 0.5) ** 2 / 2, [x, w, b]))
     assert (term["dx"], term["dW"], n["dL_dz"]) == pytest.approx((dx, dw, db), rel=1e-5)
+
+
+def adds_up(n: dict[str, Any]) -> bool:
+    """Whether a neuron's terms give its z, and its slope its gradient."""
+    z = sum(t["w"] * t["x"] for t in n["terms"]) + (n["rest"]["sum"] if n["rest"] else 0) + (n["b"] or 0)
+    back = n["dL_da"] * n["slope"]
+    return z == pytest.approx(n["z"], rel=1e-4, abs=1e-5) and back == pytest.approx(n["dL_dz"], rel=1e-4, abs=1e-9)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_s_pixel_is_a_neuron_over_what_its_kernel_sees(groups: int) -> None:
+    cr.manual_seed(0)
+    conv = nn.Conv2d(4, 6, 3, stride=2, padding=1, dilation=2, groups=groups).double()
+    x = cr.randn(1, 4, 5, 5, dtype="float64", requires_grad=True)
+    z = conv(x)
+    loss = (cr.tanh(z[:, :, :1, :1]) ** 2).sum()  # one pixel: its part is the whole gradient
+    found = contents(cr.explain(loss))["neurons"]
+    to_w, to_x = (g.numpy() for g in cr.grad(loss, [conv.weight, x]))
+    assert len(found) == 6 and all(map(adds_up, found))
+    for n in found:
+        channel = int(n["index"].split()[0])
+        assert n["index"].endswith("at (0, 0)") and n["z"] == pytest.approx(z.numpy()[0, channel, 0, 0], rel=1e-5)
+        for term in n["terms"]:
+            c, row, column = map(int, term["i"].split(", "))
+            if row < 0 or column < 0:
+                assert term["x"] == 0
+                continue
+            place = channel, c - (channel // (6 // groups)) * (4 // groups), (row + 1) // 2, (column + 1) // 2
+            assert term["dW"] == pytest.approx(to_w[place], rel=1e-4, abs=1e-9)
+            assert term["w"] == pytest.approx(conv.weight.numpy()[place], rel=1e-5)
+            assert abs(term["dx"]) <= np.abs(n["dL_dz"] * term["w"]) * 1.001 and np.isfinite(to_x[0, c, row, column])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_gate_is_a_neuron_over_inputs_and_states(kind: Any) -> None:
+    cr.manual_seed(0)
+    layer = kind(4, 3).double()
+    x = cr.randn(1, 1, 4, dtype="float64", requires_grad=True)  # one step of one sample: its part is the whole
+    loss = (layer(x)[0] ** 2).sum()
+    to_w, to_b = (g.numpy() for g in cr.grad(loss, [layer.weight_ih_l0, layer.bias_ih_l0]))
+    found = contents(cr.explain(loss))["neurons"]
+    gates = {nn.LSTM: ["input", "forget", "content", "output"], nn.GRU: ["reset", "update"], nn.RNN: ["state"]}[kind]
+    assert {n["index"].split()[0] for n in found} == set(gates)
+    for n in found:
+        assert adds_up(n)
+        row = gates.index(n["index"].split()[0]) * 3 + int(n["index"].split("unit ")[1].split(",")[0])
+        assert n["dL_dz"] == pytest.approx(to_b[row], rel=1e-5, abs=1e-12)
+        for term in (t for t in n["terms"] if t["i"].startswith("x ")):
+            assert term["dW"] == pytest.approx(to_w[row, int(term["i"][2:])], rel=1e-4, abs=1e-12)
+
+
+def test_gates_of_long_sequences_in_both_directions_add_up() -> None:
+    cr.manual_seed(0)
+    layer = nn.GRU(4, 3, num_layers=2, bidirectional=True)
+    found = contents(cr.explain((layer(cr.randn(6, 5, 4))[0] ** 2).sum()))["neurons"]
+    assert len({n["layer"] for n in found}) == 4 and all(map(adds_up, found))
+
+
+def test_an_entry_of_a_head_is_a_mean_weighted_by_attention() -> None:
+    q, k, v = (cr.randn(2, n, 5, 4, dtype="float64", requires_grad=True) for n in (4, 2, 2))
+    out = F.scaled_dot_product_attention(q, k, v, enable_gqa=True, is_causal=True)
+    found = contents(cr.explain((out**3).sum()))["neurons"]
+    assert found and all(map(adds_up, found))
+    assert all(n["b"] is None and n["symbols"] == {"w": "A", "x": "v", "z": "o"} for n in found)
+    for n in found:
+        weights = sum(t["w"] for t in n["terms"])
+        assert weights == pytest.approx(1, abs=1e-5)  # five positions, all of them listed
 
 
 def run_of(tmp_path: Path, steps: int) -> Path:

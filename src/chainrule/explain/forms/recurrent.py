@@ -13,13 +13,18 @@ from .call import Call, Candidate, Gradients, equation, form, numbers, numbers_o
 from .cells import CELLS, Cell
 
 
-class _Swept(NamedTuple):
-    """What a sweep back over time hands back: of the sums, of U and its bias, and of the first states."""
+class Swept(NamedTuple):
+    """What a sweep back over time hands back: of the sums, of U and its bias, and of the first states.
+
+    `hidden` is h[t-1] of every row, `total` what the gates get: W x + U h + b.
+    """
 
     sums: np.ndarray
     inner: np.ndarray
     weight: np.ndarray
     states: tuple[np.ndarray, ...]
+    hidden: np.ndarray
+    total: np.ndarray
 
 
 @form("LSTM", "GRU", "RNN", several=True)
@@ -43,7 +48,7 @@ def recurrent(call: Call) -> Iterator[Candidate]:
         w, u = (call.parameter(name + suffix) for name in ("weight_ih", "weight_hh"))
         given = numbers(u) if u is not None else numbers(sweep.inputs[1 + cell.states])
         bias = numbers(sweep.inputs[2 + cell.states]) if len(sweep.inputs) > 2 + cell.states else None
-        swept = _swept(cell, call, sweep, given, bias)
+        swept = sweep_back(cell, sweep, given, bias, sized=call.sized)
         x = sums.inputs[0]
         rows = numbers(x)
         gradients.add(w, swept.sums.T @ rows)
@@ -65,20 +70,22 @@ def recurrent(call: Call) -> Iterator[Candidate]:
     yield Candidate(equations, legend, gradients.found)
 
 
-def _swept(cell: Cell, call: Call, sweep: Value, u: np.ndarray, bias: np.ndarray | None) -> _Swept:
+def sweep_back(cell: Cell, sweep: Value, u: np.ndarray, bias: np.ndarray | None, *, sized: bool = False) -> Swept:
     """The sweep of one layer in one direction. Rows lie step by step below each other; fewer sequences may be left."""
     spans: Any = sweep.primitive.steps  # type: ignore[union-attr]
     sums = numbers(sweep.inputs[0])
     state = [numbers(v) for v in sweep.inputs[1 : 1 + cell.states]]
     kept = []
+    hidden, total = np.zeros((len(sums), u.shape[1])), np.zeros_like(sums)
     for start, stop in spans:
         now = [s[: stop - start] for s in state]
         inner = now[0] @ u.T + (0.0 if bias is None else bias)
         after, keep = cell.forward(sums[start:stop], inner, tuple(now))
+        hidden[start:stop], total[start:stop] = now[0], sums[start:stop] + inner
         kept.append((now[0], keep))
         state = [np.concatenate([a, s[stop - start :]]) for a, s in zip(after, state, strict=True)]
     arriving = [None if g is None else g.astype(np.float64) for g in sweep.gradient]
-    arriving = [g if g is None or not call.sized else np.abs(g) for g in arriving]
+    arriving = [g if g is None or not sized else np.abs(g) for g in arriving]
     carry = [np.zeros_like(s) if g is None else g.copy() for g, s in zip(arriving[1:], state, strict=True)]
     to_sums, to_inner, to_u = np.zeros_like(sums), np.zeros_like(sums), np.zeros_like(u)
     for (start, stop), (before, keep) in zip(reversed(spans), reversed(kept), strict=True):
@@ -90,7 +97,7 @@ def _swept(cell: Cell, call: Call, sweep: Value, u: np.ndarray, bias: np.ndarray
         to_u += du.T @ before
         back = (back[0] + du @ u, *back[1:])
         carry = [np.concatenate([b, c[stop - start :]]) for b, c in zip(back, carry, strict=True)]
-    return _Swept(to_sums, to_inner, to_u, tuple(carry))
+    return Swept(to_sums, to_inner, to_u, tuple(carry), hidden, total)
 
 
 def _to_input(call: Call, x: Value, gradient: np.ndarray, batch_first: bool) -> tuple[Value, np.ndarray]:

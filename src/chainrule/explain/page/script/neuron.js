@@ -8,7 +8,7 @@ import { factor, number } from "./numbers.js";
 
 const WIDTH = 660;
 const ROW = 44;
-const LEFT = 40; // for the numbers of the inputs
+const LEFT = 64; // for the numbers of the inputs
 
 export class NeuronView {
   /** `neurons` are those of explain/page/neurons.py: a layer's, the most telling ones first. */
@@ -80,7 +80,7 @@ export class NeuronView {
   update(neurons) {
     const { layer, index } = this.neuron;
     this.neurons = neurons;
-    const same = neurons.filter((neuron) => neuron.layer === layer).sort((a, b) => a.index - b.index);
+    const same = neurons.filter((neuron) => neuron.layer === layer).sort((a, b) => parseFloat(a.index) - parseFloat(b.index));
     if (!same.length) return;
     this.offer(same, index);
   }
@@ -148,26 +148,30 @@ export function textbookLines(neuron) {
 function textbook(n) {
   const largest = (key) =>
     n.terms.reduce((best, term) => (Math.abs(term[key]) > Math.abs(best[key]) ? term : best), n.terms[0]);
-  const w = largest("dW");
-  const x = largest("dx");
+  const heaviest = largest("dW");
+  const nearest = largest("dx");
   const products = n.terms
     .slice(0, 3)
     .map((t) => `${factor(t.w)}·${factor(t.x)}`)
     .join(" + ");
   const more = n.inputs > 3 ? ` + … (${n.inputs - 3} more)` : "";
   const f = n.activation;
+  const { w = "w", x = "x", z = "z" } = n.symbols;
+  const weight = w === "w" ? "W" : w;
+  const hasBias = n.b !== null;
   const rest = "What the rest of the network says: how the loss changes with this neuron's output.";
   const steps = [
     {
       key: "z",
       pass: "forward",
-      name: "z = w·x + b",
-      mathml: math(letters("z=w·x+b")),
-      numeric: `${products}${more} + ${factor(n.b)} = ${number(n.z)}`,
+      name: hasBias ? `${z} = ${w}·${x} + b` : `${z} = ${w}·${x}`,
+      mathml: math(letters(hasBias ? `${z}=${w}·${x}+b` : `${z}=${w}·${x}`)),
+      numeric: `${products}${more}${hasBias ? ` + ${factor(n.b)}` : ""} = ${number(n.z)}`,
       words:
-        n.inputs > 1
+        n.words.z ??
+        (n.inputs > 1
           ? `The ${n.inputs} inputs are weighted, added up, and the bias is added.`
-          : "The input is weighted, and the bias is added.",
+          : "The input is weighted, and the bias is added."),
     },
     f && {
       key: "a",
@@ -187,16 +191,16 @@ function textbook(n) {
           numeric: `${factor(n.dL_da)} · ${factor(n.slope)} = ${number(n.dL_dz)}`,
           words: `The slope of ${f} at z = ${number(n.z)} is ${number(n.slope)}.`,
         }
-      : { key: "dz", pass: "backward", name: "∂L/∂z", mathml: math(d("z")), numeric: number(n.dL_dz), words: rest },
+      : { key: "dz", pass: "backward", name: `∂L/∂${z}`, mathml: math(d(z)), numeric: number(n.dL_dz), words: rest },
     {
       key: "dW",
       pass: "backward",
-      name: "∂L/∂W = ∂L/∂z · x",
-      mathml: math(`${d("W")}<mo>=</mo>${d("z")}${letters("·x")}`),
-      numeric: `w${below(w.i)}:  ${factor(n.dL_dz)} · ${factor(w.x)} = ${number(w.dW)}`,
-      words: "One number for each weight: the larger its input, the more the weight matters.",
+      name: `∂L/∂${weight} = ∂L/∂${z} · ${x}`,
+      mathml: math(`${d(weight)}<mo>=</mo>${d(z)}${letters(`·${x}`)}`),
+      numeric: `${w}${below(heaviest.i)}:  ${factor(n.dL_dz)} · ${factor(heaviest.x)} = ${number(heaviest.dW)}`,
+      words: n.words.dW ?? "One number for each weight: the larger its input, the more the weight matters.",
     },
-    {
+    hasBias && {
       key: "db",
       pass: "backward",
       name: "∂L/∂b = ∂L/∂z",
@@ -207,10 +211,10 @@ function textbook(n) {
     {
       key: "dx",
       pass: "backward",
-      name: "∂L/∂x = ∂L/∂z · W",
-      mathml: math(`${d("x")}<mo>=</mo>${d("z")}${letters("·W")}`),
-      numeric: `x${below(x.i)}:  ${factor(n.dL_dz)} · ${factor(x.w)} = ${number(x.dx)}`,
-      words: "What this neuron hands back to the layer before; there the shares of all neurons are added.",
+      name: `∂L/∂${x} = ∂L/∂${z} · ${weight}`,
+      mathml: math(`${d(x)}<mo>=</mo>${d(z)}${letters(`·${weight}`)}`),
+      numeric: `${x}${below(nearest.i)}:  ${factor(n.dL_dz)} · ${factor(nearest.w)} = ${number(nearest.dx)}`,
+      words: n.words.dx ?? "What this neuron hands back to the layer before; there the shares of all neurons are added.",
     },
   ];
   return steps.filter(Boolean);
@@ -229,7 +233,9 @@ function d(symbol) {
 }
 
 function below(index) {
-  return [...String(index)].map((digit) => "₀₁₂₃₄₅₆₇₈₉"[Number(digit)]).join("");
+  const text = String(index);
+  if (!/^\d+$/.test(text)) return `[${text}]`;
+  return [...text].map((digit) => "₀₁₂₃₄₅₆₇₈₉"[Number(digit)]).join("");
 }
 
 // `known` are the keys of the steps taken so far.
@@ -251,23 +257,27 @@ function diagram(n, known) {
       role: "img",
       "aria-label": `Neuron ${n.index} of ${n.layer} with its largest inputs`,
     },
-    svg("text", { class: "head", x: 48, y: 20, "text-anchor": "middle" }, known.has("dx") ? "∂L/∂x" : "x"),
-    svg("text", { class: "head", x: 142, y: 20, "text-anchor": "middle" }, known.has("dW") ? "∂L/∂w" : "w"),
+    svg("text", { class: "head", x: 48, y: 20, "text-anchor": "middle" }, known.has("dx") ? `∂L/∂${n.symbols.x ?? "x"}` : (n.symbols.x ?? "x")),
+    svg("text", { class: "head", x: 142, y: 20, "text-anchor": "middle" }, known.has("dW") ? `∂L/∂${n.symbols.w ?? "w"}` : (n.symbols.w ?? "w")),
     n.terms.map((term, i) => input(term, y(i), middle, strongest, known)),
     n.rest ? restOfInputs(n.rest, y(rows - 1), middle) : null,
     circle(
       372,
       middle,
       "Σ",
-      known.has("z") ? `z = ${number(n.z)}` : "",
-      known.has("dz") ? `∂L/∂z = ${number(n.dL_dz)}` : "",
+      known.has("z") ? `${n.symbols.z ?? "z"} = ${number(n.z)}` : "",
+      known.has("dz") ? `∂L/∂${n.symbols.z ?? "z"} = ${number(n.dL_dz)}` : "",
     ),
-    svg(
-      "text",
-      { class: known.has("db") ? "bias back" : "bias", x: 372, y: middle - 58, "text-anchor": "middle" },
-      known.has("db") ? `∂L/∂b = ${number(n.dL_dz)}` : `b = ${number(n.b)}`,
-    ),
-    wire(`M372 ${middle - 50}V${middle - 32}`, "db"),
+    n.b === null
+      ? null
+      : [
+          svg(
+            "text",
+            { class: known.has("db") ? "bias back" : "bias", x: 372, y: middle - 58, "text-anchor": "middle" },
+            known.has("db") ? `∂L/∂b = ${number(n.dL_dz)}` : `b = ${number(n.b)}`,
+          ),
+          wire(`M372 ${middle - 50}V${middle - 32}`, "db"),
+        ],
     n.activation
       ? [
           wire(`M402 ${middle}H492`, "dz"),
