@@ -173,6 +173,26 @@ def test_sums_over_a_batch_run_along_the_rows(wanted: Any, shape: tuple[int, ...
         check(graph, random_arrays(graph), wanted, scale=1024)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
+@pytest.mark.parametrize("shape", [(7, 64, 2), (5, 3, 2), (64, 3), (33, 1), (40, 2, 1, 2), (0, 2), (3, 0)])
+def test_reductions_over_a_few_neighbours(wanted: Any, shape: tuple[int, ...], dtype: str) -> None:
+    b = Builder()
+    x = b.input(*shape, dtype=dtype)
+    names = ("any", "all") if dtype == "bool" else ("sum",) if 0 in shape else ("sum", "max")
+    graph = b.graph(*(getattr(b, name)(x, axis=(len(shape) - 1,), keepdims=False) for name in names))
+    check(graph, random_arrays(graph), wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bool", "int64"])
+@pytest.mark.parametrize("length", [32, 128, 129, 191])
+def test_every_second_element(wanted: Any, length: int, dtype: str) -> None:
+    b = Builder()
+    x = b.input(3, length, dtype=dtype)
+    parts = [b.index(x, pattern=(("s", 0, 3, 1), ("s", i, length - length % 2, 2))) for i in (0, 1)]
+    graph = b.graph(b.not_equal(*parts), *parts)
+    check(graph, random_arrays(graph), wanted)
+
+
 @pytest.mark.parametrize("integers", ["int32", "int64", "uint8"])
 def test_gather_and_scatter_of_rows(wanted: Any, integers: str) -> None:
     b = Builder()

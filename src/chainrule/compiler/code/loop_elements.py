@@ -136,6 +136,11 @@ class LoopElements:
                 mask = wide_guard if mask is None else mask & wide_guard
             if c == 1 and not wide:
                 value = f.load_masked(type, pointer, mask, total)
+            elif c == 2 and not wide and mask is None:
+                # Every second of two vectors; the last element of them may lie outside.
+                left = f.load(type, pointer, total)
+                right = f.load_masked(type, pointer, f.mask(self.width, self.width - 1), total + self.width)
+                value = f.shuffle(left, right, range(0, 2 * self.width, 2))
             else:
                 index = f.lanes(I64, [c * i for i in range(self.width)])
                 for more in wide:

@@ -87,9 +87,7 @@ class _LoopCode(LoopElements):
         outer, inner = _merged(kernel.outer, affines), _merged(kernel.inner, affines)
         self.vertical = False
         if kernel.reductions:
-            self.vertical = bool(outer) and self._unit_steps(outer[-1][0]) > (
-                self._unit_steps(inner[-1][0]) if inner else 0
-            )
+            self.vertical = bool(outer) and (not inner or self._time(*outer[-1]) < self._time(*inner[-1]))
             vector_list = outer if self.vertical else inner
         else:
             vector_list = outer
@@ -102,14 +100,16 @@ class _LoopCode(LoopElements):
         if not kernel.reductions and self.vector_axis is not None:
             self._inner_ids = {self.vector_axis}
 
-    def _unit_steps(self, axis: int) -> int:
-        """How many of the addresses that change along inner and outer axes advance by one element along an axis.
+    def _time(self, axis: int, length: int) -> float:
+        """Roughly, in loads of a vector: reading and writing one vector of each array, if vectors run along an axis.
 
-        All others are few elements, whichever axis runs in vectors.
+        Addresses that change along inner or outer axes only are few elements, whichever axis it is.
         """
         at = [n.index for n in self.expressions if isinstance(n, Load)] + [s.index for s in self.kernel.stores]
         both = [index for index in at if {a in self._inner_ids for a, _ in index.terms} == {False, True}]
-        return sum(index.coefficient(axis) == 1 for index in both)
+        steps = {0: 1, 1: 1, 2: 3}  # else elements are read one by one
+        loads = sum(steps.get(index.coefficient(axis), self.width) for index in both)
+        return loads * -(-length // self.width) * self.width / max(length, 1)
 
     def _levels(self) -> None:
         """Which nodes change along the inner axes, and in which pass each is known."""
