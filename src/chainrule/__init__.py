@@ -38,10 +38,12 @@ from .core.errors import (
     ShapeError,
     TransformError,
 )
+from .core.memory import keep_freed_memory as _keep_freed_memory
 from .core.tensor import Tensor, Variable
 from .random import Generator, manual_seed, rand, randint, randn, randperm
 
 __version__ = "0.1.0"
+_keep_freed_memory()
 
 if _TYPE_CHECKING:
     from . import fft, func, linalg

@@ -35,7 +35,7 @@ def test_the_gradient_of_a_network_is_autodiff_s_to_the_last_bit() -> None:
 def test_every_step_is_the_sum_of_its_products_and_every_product_has_a_share() -> None:
     _, loss = network()
     steps = cr.explain(loss).steps
-    assert any(len(s.terms) > 2 for s in steps)
+    assert any(len(s.terms) > 1 for s in steps)
     for step in steps[1:]:
         total = sum(t.product.astype(np.float64) for t in step.terms)
         np.testing.assert_allclose(total, step.gradient, rtol=1e-5, atol=1e-9)

@@ -109,6 +109,14 @@ def _window_sum(x: Torch, kernel: Any, stride: Any, padding: Any, dilation: Any)
     return F.conv2d(_pad(x, padding)[:, None], ones, stride=stride, dilation=dilation)[:, 0]
 
 
+def _centred(x: Torch, axis: tuple[int, ...]) -> Torch:
+    return x - x.mean(axis, keepdim=True)
+
+
+def _variance(x: Torch, axis: tuple[int, ...]) -> Torch:
+    return x.var(axis, correction=0, keepdim=True)
+
+
 def _window_spread(g: Torch, size: Any, **params: Any) -> Torch:
     return _adjoint(lambda x: _window_sum(x, **params), (g.shape[0], *size), g)
 
@@ -198,6 +206,9 @@ PEERS: dict[str, Callable[..., Any]] = {
     "log_softmax": _softened(torch.log_softmax),
     "cross_entropy": F.cross_entropy,
     "excess": lambda x, classes: torch.softmax(x, 1) - F.one_hot(classes, x.shape[1]),
+    "standardise": lambda x, axis, eps: _centred(x, axis) / torch.sqrt(_variance(x, axis) + eps),
+    "inverse_deviation": lambda x, axis, eps: 1 / torch.sqrt(_variance(x, axis) + eps),
+    "standardised_product": lambda g, y, r, axis: (_centred(g, axis) - y * (g * y).mean(axis, keepdim=True)) * r,
     "softplus": F.softplus,
     "argsort": lambda x, axis, descending, stable: torch.argsort(x, dim=axis, descending=descending, stable=stable),
     "searchsorted": lambda a, v, side: torch.searchsorted(a, v, side=side),

@@ -18,6 +18,7 @@ from . import (
     reduce,
     shape,
     sort,
+    standardise,
     window,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "reduce",
     "shape",
     "sort",
+    "standardise",
     "table",
     "window",
 ]

@@ -14,15 +14,30 @@ from ...core.node import Interpreted
 from ...core.tensor import Tensor, Variable, new_tensor
 from ...primitives import pointwise as p
 from ...primitives.shape import reshape
+from ...primitives.standardise import moments, standardise
 from .common import floating, mean
 
 
-def _standardised(x: Tensor, axis: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(x - mean) / √(var + eps), the mean and the (biased) variance, the latter two with axes of length 1."""
+def _standardised(x: Tensor, axis: tuple[int, ...], eps: float) -> Tensor:
+    """(x - mean) / √(var + eps) with the biased variance."""
+    if _is_plain(x):
+        return standardise(x, axis=axis, eps=eps)
+    # A transformation gets the parts, which it can take apart or fuse.
+    centred = x - mean(x, axis, True)
+    return centred * p.reciprocal(p.sqrt(mean(p.square(centred), axis, True) + eps))
+
+
+def _is_plain(x: Tensor) -> bool:
+    return type(x._value) is np.ndarray and x._value.dtype.kind == "f"
+
+
+def _moments(x: Tensor, axis: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The mean and the biased variance with axes of length 1."""
+    if _is_plain(x):
+        _, *found = moments(x._value, axis)
+        return new_tensor(found[0], None), new_tensor(found[1], None)
     centre = mean(x, axis, True)
-    centred = x - centre
-    variance = mean(p.square(centred), axis, True)
-    return centred * p.reciprocal(p.sqrt(variance + eps)), centre, variance
+    return centre, mean(p.square(x - centre), axis, True)
 
 
 def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -58,7 +73,7 @@ def layer_norm(
         ShapeError: the input does not end with normalized_shape.
     """
     x = floating(input, "layer_norm")
-    y, _, _ = _standardised(x, _trailing_axes(x, normalized_shape, "layer_norm"), eps)
+    y = _standardised(x, _trailing_axes(x, normalized_shape, "layer_norm"), eps)
     return _affine(y, weight, bias)
 
 
@@ -100,7 +115,7 @@ def group_norm(
     samples, channels = x.shape[:2]
     length = math.prod(x.shape[1:]) // num_groups
     grouped = reshape(x, shape=(samples, num_groups, length))
-    y, _, _ = _standardised(grouped, (2,), eps)
+    y = _standardised(grouped, (2,), eps)
     return _affine(reshape(y, shape=x.shape), weight, bias, (channels, *(1,) * (x.ndim - 2)))
 
 
@@ -154,8 +169,10 @@ def batch_norm(
         raise ShapeError(
             located(f"batch_norm: training needs more than one value for each channel, got shape {x.shape}")
         )
-    y, centre, variance = _standardised(x, (0, *range(2, x.ndim)), eps)
+    axis = (0, *range(2, x.ndim))
+    y = _standardised(x, axis, eps)
     with unrecorded():
+        centre, variance = _moments(x, axis)
         if running_mean is not None:
             _move(running_mean, reshape(centre, shape=(channels,)), momentum)
         if running_var is not None and count:
@@ -189,8 +206,10 @@ def instance_norm(
     count = math.prod(x.shape[2:])
     if count == 1:
         raise ShapeError(located(f"instance_norm: more than one position is needed, got shape {x.shape}"))
-    y, centre, variance = _standardised(x, tuple(range(2, x.ndim)), eps)
+    axis = tuple(range(2, x.ndim))
+    y = _standardised(x, axis, eps)
     with unrecorded():
+        centre, variance = _moments(x, axis)
         flat = (x.shape[0], channels)
         if running_mean is not None:
             _move(running_mean, mean(reshape(centre, shape=flat), (0,)), momentum)

@@ -1,0 +1,17 @@
+"""Memory between training steps: the C library is asked to keep what is freed.
+
+glibc returns memory to the system once more than a threshold is free at the end of its heap. A training step
+frees its activations, and the next one would then pay for every page again: the standardisation of
+16 × 64 × 384 numbers takes 1.4 ms with these faults and 0.3 ms without. The threshold is twice the
+largest block that was allocated on its own and freed, of at most 32 MiB (mallopt(3), M_MMAP_THRESHOLD). One such
+block, which nobody writes to, comes and goes here; from then on up to 62 MiB of freed memory stay in the process.
+"""
+
+import numpy as np
+
+LARGEST_BLOCK = 31 << 20  # glibc learns from blocks of up to 32 MiB, its header included
+
+
+def keep_freed_memory() -> None:
+    """Let freed memory stay in this process; other C libraries ignore it."""
+    np.empty(LARGEST_BLOCK, np.uint8)
