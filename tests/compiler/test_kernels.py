@@ -193,6 +193,21 @@ def test_every_second_element(wanted: Any, length: int, dtype: str) -> None:
     check(graph, random_arrays(graph), wanted)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bool"])
+@pytest.mark.parametrize("shape", [(3, 5, 7, 7), (2, 3, 4), (5, 2, 1), (2, 0, 3), (6, 2, 8)])
+def test_short_axes_share_a_vector(wanted: Any, shape: tuple[int, ...], dtype: str) -> None:
+    b = Builder()
+    x = b.input(*shape, dtype=dtype)
+    wide = b.reshape(x, shape=(*shape, 1))
+    twice = b.reshape(b.broadcast_to(wide, shape=(*shape, 2)), shape=(*shape[:-1], 2 * shape[-1]))
+    turned = b.permute_dims(x, axes=(*range(len(shape) - 2), len(shape) - 1, len(shape) - 2))
+    rows = b.input(shape[-2], 1, dtype=dtype)
+    flipped = b.logical_xor(b.flip(x, axis=(len(shape) - 1,)), rows)
+    padded = b.pad(x, widths=((0, 0),) * (len(shape) - 2) + ((1, 0), (1, 2)))
+    graph = b.graph(twice, b.equal(turned, turned), turned, flipped, padded)
+    check(graph, random_arrays(graph), wanted)
+
+
 @pytest.mark.parametrize("integers", ["int32", "int64", "uint8"])
 def test_gather_and_scatter_of_rows(wanted: Any, integers: str) -> None:
     b = Builder()

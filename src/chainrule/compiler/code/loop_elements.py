@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..schedule.kernels import Store
@@ -18,7 +20,8 @@ class LoopElements:
     Attributes:
         f, arguments: the function, and which of its arguments is the address of a buffer with an offset.
         width: elements of a vector.
-        vector_axis, length: the axis that runs in vectors, if any, and its length.
+        vector_axis, length: the axis that runs in vectors, if any, and its length, with that of `folded`.
+        folded: axes before it, with their lengths, that share its one vector.
         vertical: whether it is an outer axis, along which reductions keep their lanes apart.
         inner: the other inner axes.
         axis: the index along each axis but that one.
@@ -34,6 +37,7 @@ class LoopElements:
     width: int
     vector_axis: int | None
     length: int
+    folded: list[tuple[int, int]]
     vertical: bool
     inner: list[tuple[int, int]]
     axis: dict[int, Value]
@@ -86,6 +90,25 @@ class LoopElements:
             step *= n
         return total + self._vector_base()
 
+    def _steps(self, at: Affine) -> int | list[int]:
+        """How an address moves from lane to lane: by as much each time, or to these distances from the first."""
+        if self.vector_axis is None:
+            return 0
+        if not self.folded:
+            return at.coefficient(self.vector_axis)
+        own = self.length // math.prod(n for _, n in self.folded)
+        distances = [0]
+        for axis, n in (*self.folded, (self.vector_axis, own)):
+            c = at.coefficient(axis)
+            distances = [d + c * i for d in distances for i in range(n)]
+        step = distances[1] if len(distances) > 1 else 0
+        if distances == [step * i for i in range(self.length)]:
+            return step
+        return distances + [distances[-1]] * (self.width - self.length)
+
+    def _lanes_of(self, steps: int | list[int]) -> Value:
+        return self.f.lanes(I64, [steps * i for i in range(self.width)] if isinstance(steps, int) else steps)
+
     def _scalar_part(self, at: Affine, memo: dict[int, Value]) -> tuple[Value, list[Value]]:
         """The address of the first lane, and what is added in each lane beside the vector axis."""
         f = self.f
@@ -107,9 +130,9 @@ class LoopElements:
     def _position(self, at: Affine, memo: dict[int, Value]) -> Value:
         total, wide = self._scalar_part(at, memo)
         total = total + at.offset
-        c = at.coefficient(self.vector_axis) if self.vector_axis is not None else 0
-        if c:
-            wide.append(self.f.lanes(I64, [c * i for i in range(self.width)]))
+        steps = self._steps(at)
+        if steps:
+            wide.append(self._lanes_of(steps))
         for value in wide:
             total = self.f.binary("add", total, value)
         return total
@@ -119,9 +142,9 @@ class LoopElements:
         pointer = f.arguments[self.arguments[node.buffer, node.index.offset]]
         memory = type_of(node.dtype)
         guard = memo[id(node.guard)] if node.guard is not None else None
-        c = node.index.coefficient(self.vector_axis) if self.vector_axis is not None else 0
+        steps = self._steps(node.index)
         total, wide = self._scalar_part(node.index, memo)
-        if not c and not wide and (guard is None or not guard.type.lanes):
+        if not steps and not wide and (guard is None or not guard.type.lanes):
             if guard is None:
                 value = f.load(memory, pointer, total)
             else:
@@ -134,15 +157,20 @@ class LoopElements:
             if guard is not None:
                 wide_guard = guard if guard.type.lanes else f.broadcast(guard, self.width)
                 mask = wide_guard if mask is None else mask & wide_guard
-            if c == 1 and not wide:
+            if steps == 1 and not wide:
                 value = f.load_masked(type, pointer, mask, total)
-            elif c == 2 and not wide and mask is None:
+            elif isinstance(steps, list) and not wide and guard is None and max(steps) - min(steps) < self.width:
+                # A few neighbours, that the lanes choose from.
+                near = f.mask(self.width, max(steps) - min(steps) + 1)
+                some = f.load_masked(type, pointer, near, total + min(steps))
+                value = f.shuffle(some, some, [d - min(steps) for d in steps])
+            elif steps == 2 and not wide and mask is None:
                 # Every second of two vectors; the last element of them may lie outside.
                 left = f.load(type, pointer, total)
                 right = f.load_masked(type, pointer, f.mask(self.width, self.width - 1), total + self.width)
                 value = f.shuffle(left, right, range(0, 2 * self.width, 2))
             else:
-                index = f.lanes(I64, [c * i for i in range(self.width)])
+                index = self._lanes_of(steps)
                 for more in wide:
                     index = index + more
                 value = f.gather(type, pointer, f.binary("add", index, total), mask)
@@ -154,13 +182,12 @@ class LoopElements:
         if value.type.scalar is I1:
             value = f.cast("zext", value, vector(I8, value.type.lanes))
         total, _ = self._scalar_part(s.index, {})
-        c = s.index.coefficient(self.vector_axis) if self.vector_axis is not None else 0
-        if not c:
+        steps = self._steps(s.index)
+        if not steps:
             f.store(f.extract(value, 0) if value.type.lanes else value, pointer, total)
             return
         value = self._wide(value)
-        if c == 1:
+        if steps == 1:
             f.store_masked(value, pointer, self.mask, total)
         else:
-            index = f.binary("add", f.lanes(I64, [c * i for i in range(self.width)]), total)
-            f.scatter(value, pointer, index, self.mask)
+            f.scatter(value, pointer, f.binary("add", self._lanes_of(steps), total), self.mask)

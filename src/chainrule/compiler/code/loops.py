@@ -93,12 +93,18 @@ class _LoopCode(LoopElements):
             vector_list = outer
         self.vector_axis: int | None = None
         self.length = 1
+        self.folded = []
         if vector_list:
             self.vector_axis, self.length = vector_list.pop()
+        if not kernel.reductions:
+            # Short axes together fill a vector.
+            while outer and 0 < outer[-1][1] * self.length <= self.width:
+                self.folded.insert(0, outer.pop())
+                self.length *= self.folded[0][1]
         self.outer, self.inner = outer, inner
         self.flat = is_flat(kernel)
         if not kernel.reductions and self.vector_axis is not None:
-            self._inner_ids = {self.vector_axis}
+            self._inner_ids = {self.vector_axis, *(axis for axis, _ in self.folded)}
 
     def _time(self, axis: int, length: int) -> float:
         """Roughly, in loads of a vector: reading and writing one vector of each array, if vectors run along an axis.
