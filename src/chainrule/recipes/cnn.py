@@ -31,7 +31,7 @@ class Settings(BaseSettings):
 
     FAST: ClassVar = {"epochs": 2, "width": 8, "batch_size": 32}  # on 1,000 images
 
-    epochs: int = setting(5, "How often to go through the training data.", minimum=1)
+    epochs: int = setting(8, "How often to go through the training data.", minimum=1)
     batch_size: int = setting(128, "Samples a step.", minimum=1)
     lr: float = setting(0.1, "Highest learning rate of the cycle.")
     weight_decay: float = setting(5e-4, "Weight decay.", minimum=0)
