@@ -369,7 +369,7 @@ def test_pixels_heads_and_gates_are_neurons_too(open_page: Any, screenshot: Any)
     assert "states h of the step before" in texts and "sigmoid(" in texts
     screenshot(page, "neuron-gate")
     page.select_option("#neuron-layer", "attend, heads")
-    assert page.locator(".neuron .head").all_inner_texts() == ["∂L/∂v", "∂L/∂A", "L"]
+    assert page.locator(".neuron .head").all_text_contents() == ["∂L/∂v", "∂L/∂A", "L"]
     assert page.locator(".neuron .bias").count() == 0
     assert "weighted by the attention A" in page.locator(".textbook").inner_text()
 

@@ -175,3 +175,17 @@ def test_a_phone_shows_the_studio_without_scrolling_sideways(start: Any, open_pa
     page = open_page(start("moons").address, width=390, height=844)
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
     screenshot(page, "studio-phone")
+
+
+def test_noise_penalty_and_test_share_are_sliders_and_units_are_drawn(start: Any, open_page: Any) -> None:
+    page = open_page(start("moons").address)
+    assert page.locator(".unit-row").count() == 2 and page.locator(".unit-row canvas").count() == 12
+    assert page.locator(".datum.held").count() == 60
+    assert "in the test" in page.locator(".loss figcaption").inner_text()
+    page.locator("#studio-test").evaluate("e => { e.value = 0; e.dispatchEvent(new Event('input')); }")
+    expect(page.locator(".datum.held")).to_have_count(0)
+    expect(page.locator(".loss figcaption")).not_to_contain_text("in the test")
+    before = page.locator(".datum").first.get_attribute("cx")
+    page.locator("#studio-noise").evaluate("e => { e.value = 1000; e.dispatchEvent(new Event('input')); }")
+    page.wait_for_function("cx => document.querySelector('.datum').getAttribute('cx') !== cx", arg=before)
+    assert page.locator("#studio-l2").count() == 1

@@ -66,6 +66,7 @@ class Problem:
         network: makes the model from an activation, the number of hidden layers and their width.
         losses: by name; the first one is the default.
         batch: samples a step; None takes all of them.
+        noisy: the data with a chosen amount of noise, where there is one to choose.
         defaults: of the settings that differ from the studio's own.
     """
 
@@ -77,6 +78,12 @@ class Problem:
     defaults: dict[str, Any]
     batch: int | None = None
     sizes: bool = True  # whether depth and width can be chosen
+    noisy: Callable[[float], tuple[np.ndarray, np.ndarray]] | None = None
+
+    @property
+    def tested(self) -> bool:
+        """Whether a part of the data is held back to test with: where there is enough of them to draw batches."""
+        return self.batch is not None
 
 
 def _neuron() -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +116,7 @@ PROBLEMS = {
     ),
     "moons": Problem(
         "Two moons", "plane", two_moons, lambda f, depth, width: MLP(2, [width] * depth, 1, f), BINARY,
-        {"lr": 0.3, "width": 6, "depth": 2}, batch=64,
+        {"lr": 0.3, "width": 6, "depth": 2}, batch=64, noisy=lambda noise: two_moons(noise=noise),
     ),
     "digits": Problem(
         "Digits, MLP", "image", digits, lambda f, depth, width: MLP(64, [width] * depth, 10, f), CLASSES,

@@ -7,7 +7,6 @@ weights, losses, gradients, the decision boundary.
 
 from __future__ import annotations
 
-import base64
 import math
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import numpy as np
 
 from .. import nn
 from ..core.autodiff import grad, no_grad
+from ..core.errors import ChainruleError
 from ..core.tensor import Tensor
 from ..explain.explanation import explain
 from ..explain.page import contents
@@ -24,18 +24,22 @@ from ..nn import functional as F
 from ..random import manual_seed
 from ..recipes.small import loss_of
 from ..train.statistics import norm
+from . import plane
 from .problems import ACTIVATIONS, INITIALISATIONS, OPTIMISERS, PROBLEMS, Problem, SettingError, chosen
 
 DEFAULTS: dict[str, Any] = {
     "activation": "tanh", "initialisation": "default", "optimiser": "SGD", "lr": 0.1, "depth": 1, "width": 4,
-    "seed": 0,
+    "seed": 0, "noise": 0.12, "test": 0.3, "l2": 0.0,
 }  # fmt: skip
 OWN_DEFAULTS = {"optimiser": "Adam", "lr": 0.01}  # of a network that is not known
-RANGES = {"lr": (1e-5, 30.0), "depth": (1, 4), "width": (1, 32), "seed": (0, 9999)}
-GRID = 40  # cells a side of the decision boundary
+RANGES = {
+    "lr": (1e-5, 30.0), "depth": (1, 4), "width": (1, 32), "seed": (0, 9999), "noise": (0.0, 0.6), "test": (0.0, 0.8),
+    "l2": (0.0, 0.1),
+}  # fmt: skip
 REACH = 1.8  # the boundary is shown for inputs between −REACH and REACH
 HISTORY = 400  # losses kept for the curve
 LISTED = 6000  # entries of all parameters up to which they are sent one by one
+SHOWN = 600  # samples of an own script drawn in the plane
 LIMIT = 1e6  # magnitude of a weight or input that can be set
 
 
@@ -84,12 +88,23 @@ class Session:
         self.name = name
         defaults = self.problem.defaults if self.own is None else OWN_DEFAULTS
         self.settings = DEFAULTS | {"loss": next(iter(self.problem.losses))} | defaults
-        self.inputs, self.targets = self.problem.data()
-        self.sample = 0
-        self.x = self.inputs[:1].copy()
-        self.y = self.targets[:1].copy()
+        self._load()
         self.running = False
         self._build()
+
+    def _load(self) -> None:
+        """The problem's data, and which of them train and which test."""
+        noisy = self.problem.noisy
+        self.inputs, self.targets = self.problem.data() if noisy is None else noisy(self.settings["noise"])
+        self.sample = 0
+        self.x, self.y = self.inputs[:1].copy(), self.targets[:1].copy()
+        self._split()
+
+    def _split(self) -> None:
+        count = len(self.inputs)
+        order = np.random.default_rng(1).permutation(count)
+        tested = round(self.settings["test"] * count) if self.problem.tested and self.own is None else 0
+        self.test_rows, self.train_rows = np.sort(order[:tested]), np.sort(order[tested:])
 
     def _set(self, name: str, value: Any) -> None:
         choices = self._choices()
@@ -104,8 +119,11 @@ class Session:
         if name == "lr":
             for group in self.optimizer.param_groups:
                 group["lr"] = value
-        elif name == "optimiser":
+        elif name in ("optimiser", "l2"):
             self._new_optimizer()
+        elif name in ("noise", "test"):
+            self._load() if name == "noise" else self._split()
+            self._note_loss()
         elif name != "loss":
             self._build()
 
@@ -146,6 +164,8 @@ class Session:
 
     def _new_optimizer(self) -> None:
         self.optimizer = OPTIMISERS[self.settings["optimiser"]](list(self.model.parameters()), self.settings["lr"])
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = self.settings["l2"]
 
     def _set_weight(self, parameter: str, entry: int, value: float) -> None:
         cells = dict(self.model.named_parameters())
@@ -197,10 +217,11 @@ class Session:
     def _training_loss(self) -> Tensor:
         if self.own is not None:
             return self.own.loss()
-        size = self.problem.batch
-        if size is None or size >= len(self.inputs):
+        size, rows = self.problem.batch, self.train_rows
+        if self.problem.kind == "number":
             return self._loss(Tensor(self.inputs), self.targets)
-        rows = self._rng.choice(len(self.inputs), size, replace=False)
+        if size is not None and size < len(rows):
+            rows = self._rng.choice(rows, size, replace=False)
         return self._loss(Tensor(self.inputs[rows]), self.targets[rows])
 
     def _note(self, loss: float) -> None:
@@ -215,6 +236,8 @@ class Session:
     @no_grad()
     def _note_loss(self) -> None:
         self._note(float(self._training_loss()))
+        rows = self.test_rows
+        self.test_loss = float(self._loss(Tensor(self.inputs[rows]), self.targets[rows])) if len(rows) else None
 
     def state(self) -> dict[str, Any]:
         """Everything that the page shows now, as plain values."""
@@ -245,13 +268,23 @@ class Session:
             "trouble": self.trouble,
             "losses": [[s, plain(v)] for s, v in self.losses],
             "loss": plain(self.loss),
+            "test_loss": None if self.test_loss is None else plain(self.test_loss),
             "parameters": self._parameters(loss),
         }
-        return found if x is None else found | self._inputs() | self._picture(grad(loss, x, create_graph=False))
+        if self.own is not None:
+            return found | self.own.plane()
+        assert x is not None
+        return found | self._inputs() | self._picture(grad(loss, x, create_graph=False))
 
     def _is_offered(self, setting: str) -> bool:
         if self.own is not None:
-            return setting in ("optimiser", "lr")
+            return setting in ("optimiser", "lr", "l2")
+        if setting == "noise":
+            return self.problem.noisy is not None
+        if setting == "test":
+            return self.problem.tested
+        if setting == "l2":
+            return self.problem.kind != "number"
         if setting in ("depth", "width"):
             return self.problem.sizes or (setting == "width" and self.problem.kind == "image")
         return setting in (*self._choices(), "lr", "seed")
@@ -295,14 +328,18 @@ class Session:
             y = self.model(Tensor(x)).numpy()
             return {"curve": [[plain(a), plain(b)] for a, b in zip(x, y, strict=True)]}
         if self.problem.kind == "plane":
-            axis = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID * 2 * REACH - REACH
-            points = np.stack(np.meshgrid(axis, axis[::-1]), -1).reshape(-1, 2).astype(np.float32)
-            p = F.sigmoid(self.model(Tensor(points))).numpy().reshape(-1)
-            levels = np.nan_to_num((2 * p - 1) * 127).astype(np.int8)
-            data = base64.b64encode(levels.tobytes()).decode("ascii")
-            shown = [[plain(a), plain(b), int(c)] for (a, b), c in zip(self.inputs, self.targets[:, 0], strict=True)]
-            here = [plain(v) for v in self.x.reshape(-1)]
-            return {"plane": {"size": GRID, "reach": REACH, "data": data, "points": shown, "here": here}}
+            p = plane.answers(self.model, plane.field(plane.GRID, (0, 0), REACH), logistic=True)
+            assert p is not None
+            held = set(self.test_rows.tolist())
+            points = zip(self.inputs, 2 * self.targets[:, 0] - 1, strict=True)
+            return {
+                "plane": {
+                    "size": plane.GRID, "reach": REACH, "centre": [0, 0], "data": plane.levels(p),
+                    "points": [[plain(a), plain(b), plain(c), k in held] for k, ((a, b), c) in enumerate(points)],
+                    "here": [plain(v) for v in self.x.reshape(-1)],
+                },
+                "hidden": plane.hidden_units(self.model, (0, 0), REACH, np.float32),
+            }  # fmt: skip
         p = F.softmax(self.model(Tensor(self.x)), -1).numpy().reshape(-1)
         guesses = self.model(Tensor(self.inputs[:500])).numpy().argmax(-1)
         return {
@@ -325,7 +362,69 @@ class Own:
         self.model = model
         self.loss = loss
         self.names = names
+        self._read: Tensor | None = None
         self._start = {name: p.numpy().copy() for name, p in model.named_parameters()}
+
+    @no_grad()
+    def plane(self) -> dict[str, Any]:
+        """What the network answers over the plane, if what `forward()` gives it has two columns; nothing otherwise."""
+        hook = self.model.register_forward_pre_hook(self._note_input)
+        self._read = None
+        try:
+            self.loss()
+        finally:
+            hook.remove()
+        x = self._read
+        if x is None or x.ndim != 2 or x.shape[1] != 2 or not len(x) or x.dtype.kind != "f":
+            return {}
+        data = x.numpy()
+        centre = (data.min(axis=0) + data.max(axis=0)) / 2
+        reach = 1.15 * float(np.abs(data - centre).max()) or 1.0
+        try:
+            points = plane.field(plane.GRID, centre, reach).astype(data.dtype)
+            logistic = self._is_logit()
+            p = plane.answers(self.model, points, logistic)
+            hidden = plane.hidden_units(self.model, centre, reach, data.dtype)
+        except ChainruleError:
+            return {}  # the model takes batches of its own size only
+        if p is None or len(p) != plane.GRID**2:
+            return {}
+        colours = self._colours(len(data))
+        shown = list(zip(data, colours, strict=True))[:SHOWN]
+        return {
+            "plane": {
+                "size": plane.GRID, "reach": reach, "centre": [plain(v) for v in centre], "data": plane.levels(p),
+                "points": [[plain(a), plain(b), plain(c), False] for (a, b), c in shown], "here": None,
+            },
+            "hidden": hidden,
+        }  # fmt: skip
+
+    def _note_input(self, _: Any, args: tuple[Any, ...]) -> None:
+        if args and isinstance(args[0], Tensor):
+            self._read = args[0]
+
+    def _labels(self, count: int) -> np.ndarray | None:
+        """The script's targets for so many samples, by their usual names."""
+        for name in ("y", "labels", "targets", "target", "t"):
+            value = self.names.get(name)
+            array = value.numpy() if isinstance(value, Tensor) else value
+            if isinstance(array, np.ndarray) and array.size == count and array.dtype.kind in "iufb":
+                return array.reshape(-1).astype(np.float64)
+        return None
+
+    def _is_logit(self) -> bool:
+        """Whether one output is the logit of a class: the targets are zeros and ones."""
+        read = 0 if self._read is None else len(self._read)
+        labels = self._labels(read)
+        return labels is not None and set(np.unique(labels)) <= {0.0, 1.0}
+
+    def _colours(self, count: int) -> np.ndarray:
+        labels = self._labels(count)
+        if labels is None:
+            return np.zeros(count)
+        if (labels == np.round(labels)).all() and labels.min() >= 0:
+            return plane.class_colour(labels, int(labels.max()) + 1)
+        return labels / (np.abs(labels).max() or 1.0)
 
     def restore(self) -> None:
         """Give the parameters the values that the script gave them."""

@@ -8,46 +8,39 @@ import { number, percent } from "./numbers.js";
 const SIDE = 340;
 
 /** The plane of two inputs, coloured by what the network answers, with the data on it. */
-export function planeOf({ size, reach, data, points, here }, moved, chosen) {
-  const canvas = h("canvas", {
-    class: "map",
-    width: size,
-    height: size,
-    role: "img",
-    "aria-label": "Decision boundary: blue for class 0, orange for class 1",
-  });
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(size, size);
-  const bytes = atob(data);
+export function planeOf({ size, reach, centre, data, points, here }, moved, chosen) {
   const which = tone();
-  for (let i = 0; i < bytes.length; i++) {
-    const value = ((bytes.charCodeAt(i) << 24) >> 24) / 127;
-    image.data.set([...signedColour(0.62 * value * Math.abs(value), 1, which), 255], 4 * i);
-  }
-  context.putImageData(image, 0, 0);
-  const at = (v) => ((v + reach) / (2 * reach)) * SIDE;
-  const colour = (c) => css(signedColour(c ? 1 : -1, 1, which));
+  const canvas = signedField(size, data, which, "Decision boundary: blue for class 0, orange for class 1");
+  canvas.className = "map";
+  const x = (v) => ((v - centre[0] + reach) / (2 * reach)) * SIDE;
+  const y = (v) => SIDE - ((v - centre[1] + reach) / (2 * reach)) * SIDE;
+  const colour = (c) => css(signedColour(c, 1, which));
+  const radius = points.length > 20 ? 3.6 : 7;
   const overlay = svg(
     "svg",
     { class: "points", viewBox: `0 0 ${SIDE} ${SIDE}`, role: "group", "aria-label": "Data" },
-    points.map(([x, y, c], index) =>
+    points.map(([px, py, c, held], index) =>
       svg("circle", {
-        cx: at(x),
-        cy: SIDE - at(y),
-        r: points.length > 20 ? 3.6 : 7,
+        cx: x(px),
+        cy: y(py),
+        r: radius,
         fill: colour(c),
-        class: "datum",
-        onclick: (event) => (event.stopPropagation(), chosen(index)),
+        variables: { colour: colour(c) },
+        class: `datum${held ? " held" : ""}${Math.abs(c) < 0.2 ? " neutral" : ""}`,
+        onclick: here ? (event) => (event.stopPropagation(), chosen(index)) : null,
       }),
     ),
-    svg("circle", { class: "here-ring", cx: at(here[0]), cy: SIDE - at(here[1]), r: 11 }),
+    here ? svg("circle", { class: "here-ring", cx: x(here[0]), cy: y(here[1]), r: 11 }) : null,
   );
-  overlay.addEventListener("click", (event) => {
-    const frame = overlay.getBoundingClientRect();
-    const x = ((event.clientX - frame.left) / frame.width) * 2 * reach - reach;
-    const y = reach - ((event.clientY - frame.top) / frame.height) * 2 * reach;
-    moved([x, y].map((v) => Number(v.toFixed(3))));
-  });
+  if (here) {
+    overlay.addEventListener("click", (event) => {
+      const frame = overlay.getBoundingClientRect();
+      const px = ((event.clientX - frame.left) / frame.width) * 2 * reach - reach + centre[0];
+      const py = reach - ((event.clientY - frame.top) / frame.height) * 2 * reach + centre[1];
+      moved([px, py].map((v) => Number(v.toFixed(3))));
+    });
+  }
+  const held = points.some((point) => point[3]) ? " Hollow points are held back to test." : "";
   return h(
     "figure",
     {},
@@ -55,9 +48,45 @@ export function planeOf({ size, reach, data, points, here }, moved, chosen) {
     h(
       "figcaption",
       { class: "quiet" },
-      "The ring is the explained sample: click a point or anywhere to choose another.",
+      here
+        ? `The ring is the explained sample: click a point or anywhere to choose another.${held}`
+        : "What the model of your script answers over its two inputs, with its data.",
     ),
   );
+}
+
+/** What each hidden unit does over the plane, a row of small pictures for each layer. */
+export function unitsOf(layers) {
+  if (!layers?.length) return null;
+  const which = tone();
+  return h(
+    "div",
+    { class: "units" },
+    h("h3", {}, "Hidden units over the plane"),
+    layers.map(({ layer, count, size, units }) =>
+      h(
+        "div",
+        { class: "unit-row" },
+        h("span", { class: "quiet" }, layer),
+        units.map((data, unit) => signedField(size, data, which, `unit ${unit} of ${layer}: blue below 0, orange above`)),
+        count > units.length ? h("span", { class: "quiet" }, `+ ${count - units.length}`) : null,
+      ),
+    ),
+  );
+}
+
+// Signed bytes of a square as colours.
+function signedField(size, data, which, spoken) {
+  const canvas = h("canvas", { width: size, height: size, role: "img", "aria-label": spoken });
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(size, size);
+  const bytes = atob(data);
+  for (let i = 0; i < bytes.length; i++) {
+    const value = ((bytes.charCodeAt(i) << 24) >> 24) / 127;
+    image.data.set([...signedColour(0.62 * value * Math.abs(value), 1, which), 255], 4 * i);
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
 }
 
 /** a = f(w x + b) over x, with the present input and the target. */
@@ -139,7 +168,7 @@ function square(size, values, colour, spoken, caption) {
 }
 
 /** The loss over the steps. */
-export function lossCurve(losses, latest) {
+export function lossCurve(losses, latest, tested) {
   const known = losses.filter(([, loss]) => loss !== null);
   const width = 360;
   const height = 110;
@@ -150,7 +179,7 @@ export function lossCurve(losses, latest) {
   return h(
     "figure",
     {},
-    h("figcaption", {}, h("b", {}, "Loss"), " ", h("span", { class: "quiet" }, number(latest))),
+    h("figcaption", {}, h("b", {}, "Loss"), " ", h("span", { class: "quiet" }, tested === null || tested === undefined ? number(latest) : `${number(latest)} in training, ${number(tested)} in the test`)),
     svg(
       "svg",
       {
@@ -165,12 +194,12 @@ export function lossCurve(losses, latest) {
 }
 
 /** The norm of each parameter's gradient, on a logarithmic scale over eight powers of ten. */
-export function gradientBars(parameters) {
+export function gradientBars(parameters, of) {
   const length = (norm) => (norm > 0 ? Math.max(0.02, Math.min(1, (Math.log10(norm) + 6) / 8)) : 0);
   return h(
     "table",
     { class: "gradient-bars" },
-    h("caption", {}, "‖∂L/∂parameter‖ by the explained sample"),
+    h("caption", {}, `‖∂L/∂parameter‖ ${of}`),
     h(
       "tbody",
       {},

@@ -4,7 +4,7 @@
 import { h, replace } from "./dom.js";
 import { textbookLines } from "./neuron.js";
 import { number, percent, shapeText } from "./numbers.js";
-import { curveOf, digit, gradientBars, lossCurve, paintMatrix, planeOf } from "./pictures.js";
+import { curveOf, digit, gradientBars, lossCurve, paintMatrix, planeOf, unitsOf } from "./pictures.js";
 import { parameterSlider, slider } from "./slider.js";
 
 const LABELS = {
@@ -16,7 +16,11 @@ const LABELS = {
   depth: "Hidden layers",
   width: "Width",
   seed: "Seed",
+  noise: "Noise of the data",
+  test: "Share held back to test",
+  l2: "L2 penalty (weight decay)",
 };
+const WHOLE = new Set(["depth", "width", "seed"]);
 const FEW = 16; // weights up to which each has a slider of its own
 
 export class StudioView {
@@ -89,8 +93,8 @@ export class StudioView {
       this.buildWeights(state);
     }
     for (const control of this.live) control(state);
-    replace(this.curve, lossCurve(state.losses, state.loss));
-    replace(this.bars, gradientBars(state.parameters));
+    replace(this.curve, lossCurve(state.losses, state.loss, state.test_loss));
+    replace(this.bars, gradientBars(state.parameters, state.problem ? "by the explained sample" : "of the script's loss"));
     replace(this.picture, this.pictureOf(state));
     replace(this.textbook, state.kind === "number" && neurons.length ? textbookLines(neurons[0]) : null);
   }
@@ -150,7 +154,7 @@ export class StudioView {
       const control = slider(LABELS[name], logarithmic ? 1e-4 : low, logarithmic ? 10 : Math.min(high, 40), {
         id: `studio-${name}`,
         logarithmic,
-        whole: !logarithmic,
+        whole: WHOLE.has(name),
         changed: (value) => this.send({ do: "setting", name, value }),
       });
       control.set(settings[name]);
@@ -251,12 +255,15 @@ export class StudioView {
 
   pictureOf(state) {
     if (state.kind === "number") return curveOf(state.curve, state.inputs);
-    if (state.kind === "plane") {
-      return planeOf(
-        state.plane,
-        (x) => x.forEach((value, entry) => this.send({ do: "input", entry, value })),
-        (index) => this.send({ do: "sample", index }),
-      );
+    if (state.plane) {
+      return [
+        planeOf(
+          state.plane,
+          (x) => x.forEach((value, entry) => this.send({ do: "input", entry, value })),
+          (index) => this.send({ do: "sample", index }),
+        ),
+        unitsOf(state.hidden),
+      ];
     }
     if (state.kind === "image") {
       return [
