@@ -1,7 +1,8 @@
-"""Random graphs of pointwise work, movement and reductions: compiled code computes what NumPy does."""
+"""Random graphs of all kinds of work and movement: compiled code computes what NumPy does, and writes nothing else."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chainrule.compiler.graph import Graph, Value
+from chainrule.compiler.graph import Graph, Op, Value
+from chainrule.compiler.nested import Loop
 
 from .programs import TARGETS, Builder, check, random_arrays
 
+EXAMPLES = int(os.environ.get("CHAINRULE_EXAMPLES", "60"))  # many for a long run
 LENGTHS = st.sampled_from([0, 1, 2, 3, 5, 7, 8, 16, 17, 33, 64, 70])
 UNARY = ("tanh", "sigmoid", "negative", "square", "abs", "relu", "floor", "sign")
 BINARY = ("add", "subtract", "multiply", "maximum", "minimum")
@@ -31,7 +34,23 @@ def graphs(draw: Any) -> Graph:
         x = draw(st.sampled_from(values))
         kind = draw(
             st.sampled_from(
-                ["unary", "binary", "binary", "binary", "reduce", "reduce", "move", "move", "softmax", "compare"]
+                [
+                    "unary",
+                    "binary",
+                    "binary",
+                    "binary",
+                    "reduce",
+                    "reduce",
+                    "move",
+                    "move",
+                    "softmax",
+                    "compare",
+                    "product",
+                    "concat",
+                    "rows",
+                    "gather",
+                    "loop",
+                ]
             )
         )
         if kind == "unary":
@@ -55,6 +74,24 @@ def graphs(draw: Any) -> Graph:
             values.append(getattr(b, name)(x, axis=axes, keepdims=draw(st.booleans())))
         elif kind == "move":
             values.append(_moved(draw, b, x))
+        elif kind == "product" and x.ndim >= 2:
+            values.append(_product(draw, b, x))
+        elif kind == "concat" and x.ndim:
+            values.append(b.concat(x, _moved(draw, b, x, "flip"), x, axis=draw(st.integers(0, x.ndim - 1))))
+        elif kind == "rows" and x.ndim and x.size:
+            values.append(b.cumulative_sum(x, axis=draw(st.integers(0, x.ndim - 1))))
+            given_ones = [v for v in b.inputs if v.ndim and v.size]
+            if given_ones:
+                # Positions of computed numbers could depend on their rounding.
+                values.append(_positions(draw, b, draw(st.sampled_from(given_ones))))
+        elif kind == "gather" and x.ndim and x.size:
+            rows = b.constant(draw(st.lists(st.integers(0, x.shape[0] - 1), min_size=1, max_size=9)), "int64")
+            taken = b.index(x, rows, pattern=(("a", 0), *(("s", 0, n, 1) for n in x.shape[1:])))
+            values.append(taken)
+            pattern = (("a", 0), *(("s", 0, n, 1) for n in x.shape[1:]))
+            values.append(b.index_add(b.square(taken), rows, pattern=pattern, shape=x.shape))
+        elif kind == "loop" and x.ndim >= 1 and x.shape[0]:
+            values += _loop(draw, b, x)
     outputs = draw(st.lists(st.sampled_from(values), min_size=1, max_size=4))
     return b.graph(*outputs)
 
@@ -63,8 +100,40 @@ def _broadcasts(a: Value, b: Value) -> bool:
     return all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1], strict=False))
 
 
-def _moved(draw: Any, b: Builder, x: Value) -> Value:
-    kind = draw(st.sampled_from(["permute", "reshape", "slice", "flip", "broadcast", "pad", "squeeze"]))
+def _positions(draw: Any, b: Builder, x: Value) -> Value:
+    axis = draw(st.integers(0, x.ndim - 1))
+    if draw(st.booleans()):
+        found = b.argsort(x, axis=axis, descending=draw(st.booleans()), stable=True)
+    else:
+        found = b.argmin(x, axis=axis, keepdims=draw(st.booleans()))
+    return b.astype(found, dtype=x.dtype)
+
+
+def _product(draw: Any, b: Builder, x: Value) -> Value:
+    """A product with a part of itself, whichever way round."""
+    a, t = draw(st.booleans()), draw(st.booleans())
+    depth = x.shape[-2 if a else -1]
+    other = b.constant(np.random.default_rng(depth).normal(size=(5, depth) if t else (depth, 5)), x.dtype)
+    return b.matmul(x, other, transpose_a=a, transpose_b=t)
+
+
+def _loop(draw: Any, b: Builder, x: Value) -> list[Value]:
+    """A loop along the first axis, whose body is a small graph of its own."""
+    inside = Builder()
+    c, part = inside.input(*x.shape[1:], dtype=x.dtype), inside.input(*x.shape[1:], dtype=x.dtype)
+    new = getattr(inside, draw(st.sampled_from(["add", "maximum", "subtract"])))(c, inside.tanh(part))
+    outputs = [draw(st.sampled_from([new, c, part])) for _ in range(draw(st.integers(0, 2)))]
+    keeps = (0,) if draw(st.booleans()) else ()
+    made = Loop(inside.graph(inside.sigmoid(new), *outputs), 1, 0, x.shape[0], draw(st.booleans()), keeps)
+    begin = b.index(x, pattern=(("i", 0), *(("s", 0, n, 1) for n in x.shape[1:])))
+    op = Op(made, [begin, x], {})
+    b.ops.append(op)
+    return list(op.outputs)
+
+
+def _moved(draw: Any, b: Builder, x: Value, kind: str = "") -> Value:
+    kinds = st.sampled_from(["permute", "reshape", "slice", "flip", "broadcast", "pad", "squeeze"])
+    kind = kind or draw(kinds)
     if kind == "permute":
         return b.permute_dims(x, axes=tuple(draw(st.permutations(range(x.ndim)))))
     if kind == "reshape":
@@ -87,7 +156,9 @@ def _moved(draw: Any, b: Builder, x: Value) -> Value:
 
 
 @pytest.mark.parametrize("wanted", TARGETS, ids=lambda t: t.name)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=int(os.environ.get("CHAINRULE_EXAMPLES", "60")), deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(graph=graphs(), seed=st.integers(0, 100))
 def test_compiled_graphs_compute_what_numpy_does(wanted: Any, graph: Graph, seed: int) -> None:
     arrays = random_arrays(graph, seed)
