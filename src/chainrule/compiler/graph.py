@@ -46,9 +46,10 @@ class Op:
         outputs: one value, or several for a primitive with several outputs.
         place: the user's code that caused it (`core.source.resolve` gives file and line).
         path: the module it ran in (`encoder.2.attn`); empty outside of modules.
+        postponed: whether it is to be computed where it is read, not as soon as it can be (`passes.rematerialise`).
     """
 
-    __slots__ = ("inputs", "outputs", "params", "path", "place", "primitive")
+    __slots__ = ("inputs", "outputs", "params", "path", "place", "postponed", "primitive")
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Op:
         place: Any = None,
         path: str = "",
     ) -> None:
+        self.postponed = False
         self.primitive = primitive
         self.inputs = tuple(inputs)
         self.params = params
@@ -72,7 +74,7 @@ class Op:
         """The same operation on other values of the same shapes and data types."""
         made = object.__new__(Op)
         made.primitive, made.inputs, made.params = self.primitive, inputs, self.params
-        made.place, made.path = self.place, self.path
+        made.place, made.path, made.postponed = self.place, self.path, self.postponed
         made.outputs = tuple([Value(v.shape, v.dtype, made, v.name) for v in self.outputs])
         return made
 

@@ -3,6 +3,7 @@
 from ..graph import Graph
 from .dead_code import remove_dead_code
 from .loops import improve_loops
+from .rematerialise import rematerialise
 from .sharing import share
 from .simplify import simplify
 from .sums import join_sums
@@ -21,4 +22,4 @@ def optimise_step(graph: Graph) -> Graph:
     """All passes, for a graph that is complete: no part of it will be differentiated any more."""
     graph = optimise(graph)
     improved = improve_loops(graph, optimise)
-    return graph if improved is graph else optimise(improved)
+    return rematerialise(graph if improved is graph else optimise(improved))

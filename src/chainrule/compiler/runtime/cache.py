@@ -70,7 +70,7 @@ def _described(graph: Graph) -> list[str] | None:
             lines.append(f"{primitive.key} {[numbers[v] for v in op.inputs]} {inside}")
         elif table.get(primitive.name) is primitive:
             params = sorted((name, repr(value)) for name, value in op.params.items())
-            lines.append(f"{primitive.name} {[numbers[v] for v in op.inputs]} {params}")
+            lines.append(f"{primitive.name} {[numbers[v] for v in op.inputs]} {params} {op.postponed}")
         else:
             return None
         for value in op.outputs:

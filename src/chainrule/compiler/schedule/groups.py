@@ -198,6 +198,8 @@ class Grouping:
 
     def _pointwise(self, value: Value, late: bool) -> None:
         for group in self._candidates(value, late):
+            if _is_postponed(value) and not any(map(_is_postponed, group.values)):
+                continue
             index = group.fit(value.shape)
             if index is not None and self._can_join(group, value, index):
                 self._join(group, value, index)
@@ -493,6 +495,10 @@ class Grouping:
 
 
 _SAME_MEMORY = ("reshape", "identity")
+
+
+def _is_postponed(value: Value) -> bool:
+    return value.op is not None and value.op.postponed
 
 
 def is_pointwise(op: Op) -> bool:

@@ -105,6 +105,7 @@ def prepare(graph: Graph) -> Prepared:
             r.append(op)
         else:
             again = Op(op.primitive, inputs, op.params, place=op.place, path=op.path)
+            again.postponed = op.postponed
             r.append(again)
             r.new.update(zip(op.outputs, again.outputs, strict=True))
     outputs = [r.new.get(v, v) for v in graph.outputs]
