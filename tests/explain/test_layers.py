@@ -195,8 +195,26 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "huber_loss": lambda a, p, n: F.huber_loss(a, p, delta=0.7, reduction="sum"),
     "nll_loss": lambda a, p, n: F.nll_loss(a, Tensor(np.array([0, 2, 1, 1]))),
     "cosine_similarity": lambda a, p, n: weighted_sum(F.cosine_similarity(a, p)),
-    "triplet_margin_loss": lambda a, p, n: F.triplet_margin_loss(a, p, n),
+    "triplet_margin_loss": lambda a, p, n: F.triplet_margin_loss(a, p, n, margin=0.4),
 }
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu"])
+def test_between_the_parts_of_a_transformer_s_layer_operations_are_named_by_what_they_are(activation: str) -> None:
+    cr.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True, dropout=0.0, activation=activation)
+    x = cr.randn(2, 5, 8, requires_grad=True)
+    titles = [y.title.split(" = ")[0] for y in cr.explain(weighted_sum(layer(x)), wrt=x).layers[3:]]
+    assert titles == ["linear2", activation, "linear1", "norm2", "add", "self_attn", "norm1"]
+
+
+def test_a_function_keeps_its_name_and_a_length_has_its_form() -> None:
+    z = Tensor(A, requires_grad=True)
+    unit = z / cr.linalg.vector_norm(z, axis=-1, keepdims=True)
+    both = cr.stack([unit, unit * 2.0], axis=1)
+    layers = cr.explain(weighted_sum(both)).layers
+    named = {y.title.split(" = ")[-1]: y.agreement for y in layers}
+    assert named["stack"] == 0.0 and named["vector_norm"] is not None and named["vector_norm"] < 1e-12
 
 
 @pytest.mark.parametrize("name", LOSSES)

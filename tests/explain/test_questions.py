@@ -183,3 +183,23 @@ def test_the_document_carries_the_answers() -> None:
     (answer,) = d["answers"]
     assert answer["question"] == "Why is the gradient zero?"
     assert d["nodes"][answer["evidence"][0]["node"]]["primitive"] == "relu"
+
+
+def test_a_skip_without_a_name_is_a_way_and_a_second_call_of_a_layer_is_another() -> None:
+    cr.manual_seed(0)
+    cell, out = nn.GRUCell(4, 4), nn.Linear(4, 4)
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            self.norm, self.inner = nn.LayerNorm(4), nn.Linear(4, 4)
+
+        def forward(self, x: Any) -> Any:
+            return x + self.inner(self.norm(x))
+
+    blocks = nn.Sequential(Block(), Block())
+    text = str(cr.explain(cr.sum(blocks(cr.randn(3, 4)) ** 2), wrt=blocks[0].inner.weight).paths())
+    assert "through the skip connection" in text and "through 1.norm" in text
+    h1 = cell(cr.randn(3, 4))
+    h2 = cell(cr.randn(3, 4), h1)
+    text = str(cr.explain(cr.sum(out(h1) ** 2) + cr.sum(out(h2) ** 2), wrt=h1).paths())
+    assert "through GRUCell at" in text and "through Linear at" in text and "subtract" not in text

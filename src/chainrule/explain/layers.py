@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import array
+from .. import array, linalg
 from ..core.program import expression_at
 from ..core.source import Location
 from ..nn import functional
@@ -55,7 +55,7 @@ class Group:
         """The class of the layer, the name of the function, or that of the operation."""
         if self.module is not None:
             return type(self.module).__name__
-        if any(hasattr(module, self.function) for module in (functional, array, rotary)):
+        if any(hasattr(module, self.function) for module in (functional, array, linalg, rotary)):
             return self.function
         primitive = self.values[-1].primitive
         return primitive.name if primitive else ""
@@ -157,9 +157,11 @@ def groups_of(trace: Trace, places: Places) -> list[Group]:
             key: Any = id(scope)
             about.setdefault(key, (scope[0], "", places.path_of(scope)))
         elif scope is not None:
-            # Between the layers that a layer consists of every operation stands for itself.
-            key = value
-            about[key] = None, "", places.path_of(scope)
+            # Between the layers that a layer consists of, operations in a row are taken together.
+            here = "between", id(scope)
+            calls += here != before
+            key = here, calls
+            about.setdefault(key, (None, "", places.path_of(scope)))
         else:
             # What a function computes comes in a row; the same line in the next round of a loop is another call.
             here = value.place, id(value.scope)
@@ -168,7 +170,7 @@ def groups_of(trace: Trace, places: Places) -> list[Group]:
             if key not in about:
                 expression = expression_at(value.place)
                 about[key] = None, expression.function if expression else "", places.path(value)
-        before = None if scope is not None else here
+        before = None if scope is not None and _is_one(scope[0]) else here
         found.setdefault(key, []).append(value)
     groups = [Group(values, *about[key]) for key, values in found.items()]
     groups.sort(key=lambda g: g.values[-1].index)

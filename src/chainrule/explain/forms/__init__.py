@@ -48,7 +48,8 @@ def closed_form(group: Group, names: dict[Value, Name]) -> ClosedForm | None:
                 agreement = _agreement(group, candidate, uncancelled, tolerance)
                 if agreement is not None:
                     named = any(f is function and group.kind in kinds for kinds, f in forms)
-                    kind = group.kind if named else function.__name__
+                    known = named or group.kind == group.function
+                    kind = candidate.kind or (group.kind if known else function.__name__)
                     return ClosedForm(kind, tuple(candidate.equations), tuple(candidate.legend), agreement)
     return None
 
@@ -71,7 +72,9 @@ def _known(group: Group) -> list[Form]:
     # A function under another name (`criterion(scores, y)`): what fits the numbers is what it computes.
     if group.outputs[0].size == 1:
         return [losses.cross_entropy, losses.regression]
-    return [attention.attention] if any(v.primitive and v.primitive.name == "softmax" for v in group.values) else []
+    if "softmax" in _primitives_of(group):
+        return [attention.attention]
+    return [] if group.function else [pointwise.activation]
 
 
 def _primitives(group: Group) -> set[str]:

@@ -18,11 +18,15 @@ REARRANGE = frozenset({"reshape", "permute_dims", "astype"})
 
 @dataclass
 class Candidate:
-    """A form that may fit: what it says, and the gradients it gives for inputs of the call."""
+    """A form that may fit: what it says, the gradients it gives for inputs of the call, and what the call proves to be.
+
+    `kind` is given where the call itself has no name.
+    """
 
     equations: list[Equation]
     legend: list[Symbol]
     gradients: dict[Value, np.ndarray]
+    kind: str = ""
 
 
 class Gradients:

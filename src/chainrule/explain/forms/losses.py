@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -173,9 +174,11 @@ def triplet(call: Call) -> Iterator[Candidate]:
     gaps = [numbers(v) + 1e-6 for v in differences[:2]]
     distances = [np.linalg.norm(g, axis=1, keepdims=True) for g in gaps]
     to_near, to_far = (g / d for g, d in zip(gaps, distances, strict=True))
-    margin = float(getattr(call.module, "margin", 1.0))
-    violated = distances[0] - distances[1] + margin > 0
-    for count, written, latex in ((len(violated), " / N", r"\frac{1}{N} "), (1, "", "")):
+    constants = [float(v.value) for v in call.group.inputs if isinstance(v.value, np.ndarray) and v.size == 1]
+    margins = dict.fromkeys([float(getattr(call.module, "margin", 1.0)), *constants])
+    reductions = (len(near.array()), " / N", r"\frac{1}{N} "), (1, "", "")
+    for margin, (count, written, latex) in itertools.product(margins, reductions):
+        violated = distances[0] - distances[1] + margin > 0
         scale = call.delta.item() / count * violated
         gradients = Gradients()
         gradients.add(a, scale * (to_near - to_far))
@@ -194,3 +197,23 @@ def triplet(call: Call) -> Iterator[Candidate]:
             ("a", "a", "the anchor", a), ("p", "p", "the positive", near), ("n", "n", "the negative", far)
         )
         yield Candidate(equations, legend, gradients.found)
+
+
+@form("vector_norm")
+def length(call: Call) -> Iterator[Candidate]:
+    """r = √Σ x² along some axes."""
+    if not call.data():
+        return
+    x = call.data()[0]
+    values = numbers(x)
+    for count in range(1, len(x.shape) + 1):
+        for axes in itertools.combinations(range(len(x.shape)), count):
+            r = np.sqrt((values**2).sum(axis=axes, keepdims=True))
+            if r.size != call.delta.size:
+                continue
+            equations = [
+                plain("r = √Σ x²", r"r = \sqrt{\sum x^2}", "the length"),
+                equation("x", "δ · x / r", r"\delta \, \frac{x}{r}", "straight outwards: the direction of x"),
+            ]
+            gradient = call.delta.reshape(r.shape) * np.where(r > 0, values / np.where(r > 0, r, 1), 0)
+            yield Candidate(equations, call.legend(("x", "x", "", x), call.delta_row()), {x: gradient})

@@ -62,13 +62,16 @@ def activation(call: Call) -> Iterator[Candidate]:
     if not call.data():
         return
     z = call.data()[0]
-    slope, text, latex, meaning = _SLOPES[call.group.kind.lower().replace("_", "")]
-    equations = [
-        equation("z", "δ · f′(z)", r"\delta \, f'(z)", ""),
-        plain(f"f′(z) = {text}", f"f'(z) = {latex}", meaning),
-    ]
-    gradients = {z: call.delta * slope(numbers(z))}
-    yield Candidate(equations, call.legend(("z", "z", "the input", z), call.delta_row()), gradients)
+    kind = call.group.kind.lower().replace("_", "")
+    for name in [kind] if kind in _SLOPES else _SLOPES:
+        slope, text, latex, meaning = _SLOPES[name]
+        equations = [
+            equation("z", "δ · f′(z)", r"\delta \, f'(z)", ""),
+            plain(f"f′(z) = {text}", f"f'(z) = {latex}", meaning),
+        ]
+        gradients = {z: call.delta * slope(numbers(z))}
+        legend = call.legend(("z", "z", "the input", z), call.delta_row())
+        yield Candidate(equations, legend, gradients, "" if kind in _SLOPES else name)
 
 
 @form("LeakyReLU", "leaky_relu", "PReLU", "prelu")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ... import array, linalg
 from ...core.program import expression_at
 from ...nn import functional
 from ..layers import Layer
@@ -101,15 +102,22 @@ def _junction(e: Explanation, value: Value, shares: dict[str, float]) -> str:
 def _way_name(e: Explanation, product: Product, live: list[Product]) -> str:
     consumer = product.consumer
     path = e.places.path(consumer)
-    own = e.places.path(product.operand)
+    another = consumer.scope is not product.operand.scope  # a second call of the same layer is another way
     if consumer.primitive is not None and consumer.primitive.name == "add" and _is_skip(product, live):
         return "the skip connection"
-    if path and path != own:
+    if path and another:
         return path
+    call = call_of(consumer)
+    if call is not None and another and consumer.location is not None:
+        return f"{type(call[0]).__name__} at {consumer.location.where}"  # a layer that belongs to no module
     expression = expression_at(consumer.place)
-    if expression is not None and hasattr(functional, expression.function):
+    if expression is not None and any(hasattr(m, expression.function) for m in (functional, array, linalg)):
         return expression.function  # several operations of one function are one way
-    return f"{e.names[consumer].label} ({consumer.primitive.name if consumer.primitive else ''})"
+    kind = consumer.primitive.name if consumer.primitive else ""
+    name = e.names[consumer]
+    if name.numbered and consumer.location is not None:
+        return f"{kind} at {consumer.location.where}"
+    return f"{name.label} ({kind})"
 
 
 def _is_skip(product: Product, live: list[Product]) -> bool:
