@@ -44,6 +44,10 @@ class ArgumentError(ChainruleError, TypeError):
     """An argument has another name or another place here; the message says which."""
 
 
+class DataError(ChainruleError, ValueError):
+    """A data file is missing, damaged, or not what it should be."""
+
+
 class OperationError(ChainruleError, ValueError):
     """An operation was refused for a reason that is neither a shape nor a data type."""
 

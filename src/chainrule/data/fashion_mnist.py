@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ..core.errors import DataError
 from ..core.folders import cache_folder
 from ..core.tensor import Tensor
 from .dataset import TensorDataset
-from .idx import DataError, read_idx
+from .idx import read_idx
 from .sources import EMBEDDED, RemoteFile, data_folder, find_file
 from .transforms import ToFloat
 

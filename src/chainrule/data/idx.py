@@ -17,15 +17,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..core.errors import ChainruleError
+from ..core.errors import DataError
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 SIZE_LIMIT = 2**30
 _MOST_AXES = 8
-
-
-class DataError(ChainruleError, ValueError):
-    """A data file is missing, damaged, or not what it should be."""
 
 
 def read_idx(path: str | os.PathLike[str], *, limit: int = SIZE_LIMIT) -> np.ndarray:

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from ..core.errors import DataError
 from ..core.folders import cache_folder
-from .idx import DataError
 from .sources import RemoteFile, data_folder, verify
 
 _SECONDS = 1800

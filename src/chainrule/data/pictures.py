@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.errors import DataError
 from .files import writing
-from .idx import DataError
 
 PIXELS_LIMIT = 2**27
 

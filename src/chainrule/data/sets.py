@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..core.errors import DataError
 from ..core.folders import cache_folder
 from . import fashion_mnist
-from .idx import DataError
 from .packages import PACKAGES, fetch_package, find_package
 from .sources import EMBEDDED, download, find_file, verify
 

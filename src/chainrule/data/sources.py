@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from .idx import DataError
+from ..core.errors import DataError
 
 EMBEDDED = Path(__file__).parent / "embedded"
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from .idx import DataError
+from ..core.errors import DataError
 
 SIZE_LIMIT = 2**24  # bytes
 

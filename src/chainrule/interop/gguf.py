@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from ..data.idx import DataError
+from ..core.errors import DataError
 from .blocks import FORMATS, BlockFormat
 from .tensor_file import TensorFile
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ..core.errors import DataError
 from ..data.files import write_atomically
-from ..data.idx import DataError
 from .blocks import widen_bfloat16
 from .tensor_file import TensorFile
 from .text_files import LIMIT as _HEADER_LIMIT

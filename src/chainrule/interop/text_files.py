@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..data.idx import DataError
+from ..core.errors import DataError
 
 LIMIT = 2**26
 

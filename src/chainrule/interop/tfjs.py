@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.idx import DataError
+from ..core.errors import DataError
 from .text_files import read_json
 
 SIZE_LIMIT = 2**30

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import OperationError
-from ..data.idx import DataError
+from ..core.errors import DataError, OperationError
 from .text_files import read_text
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ import numpy as np
 
 from .. import nn
 from ..core.autodiff import no_grad
-from ..core.errors import OperationError
+from ..core.errors import DataError, OperationError
 from ..core.tensor import Tensor
-from ..data.idx import DataError
 from ..data.packages import require_package
 from ..interop import open_safetensors, read_tokenizer
 from ..interop.text_files import read_json

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..core.errors import OperationError
-from ..data.idx import DataError
+from ..core.errors import DataError, OperationError
 from ..data.packages import PACKAGES, require_package
 from ..interop import GGUFFile, TensorFile, gguf_tokenizer, open_safetensors, read_tokenizer
 from ..interop.text_files import read_json, read_text

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from ..core.errors import OperationError
+from ..core.errors import DataError, OperationError
 from ..core.tensor import Tensor
-from ..data.idx import DataError
 from ..interop import SafetensorsFile, save_safetensors
 
 

@@ -17,9 +17,8 @@ import numpy as np
 
 from .. import nn
 from ..core.autodiff import no_grad
-from ..core.errors import OperationError, ShapeError
+from ..core.errors import DataError, OperationError, ShapeError
 from ..core.tensor import Tensor
-from ..data.idx import DataError
 from ..data.packages import PACKAGES, require_package
 from ..interop.tfjs import read_tfjs
 from ..nn import functional as F

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .. import nn
-from ..data.idx import DataError
+from ..core.errors import DataError
 from ..interop import TensorFile
 from ..nn import init
 

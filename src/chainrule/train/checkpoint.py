@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import ChainruleError
+from ..core.errors import ChainruleError, DataError
 from ..core.tensor import Tensor
 from ..data.files import write_atomically
-from ..data.idx import DataError
 from ..interop.safetensors import SIZE_LIMIT, SafetensorsFile
 
 FORMAT = 1
