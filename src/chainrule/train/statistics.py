@@ -26,14 +26,14 @@ class Probe:
 
     Attributes:
         rows: after the block, one dict a layer (a module without submodules), in the order
-            they ran: `name`, `kind`; `mean`, `std`, `zeros` (share of exact zeros) and
-            `grad` (root mean square of ∂L/∂output) of the output; and, for layers with
-            parameters, `weight_norm`, `grad_norm` and `update_ratio` = ‖Δθ‖/‖θ‖.
+            they first ran, of all its calls together: `name`, `kind`; `mean`, `std`, `zeros`
+            (share of exact zeros) and `grad` (root mean square of ∂L/∂output) of the output; and,
+            for layers with parameters, `weight_norm`, `grad_norm` and `update_ratio` = ‖Δθ‖/‖θ‖.
     """
 
     def __init__(self, model: Module) -> None:
         self._layers = [(name, m) for name, m in model.named_modules() if not any(True for _ in m.children())]
-        self._outputs: list[tuple[str, Module, Tensor]] = []
+        self._outputs: dict[str, tuple[Module, list[Tensor]]] = {}
         self._handles: list[Any] = []
         self._before: dict[str, list[np.ndarray]] = {}
         self.rows: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ class Probe:
             if isinstance(output, Tensor):
                 if output.requires_grad:
                     output.retain_grad()
-                self._outputs.append((name, module, output))
+                self._outputs.setdefault(name, (module, []))[1].append(output)
 
         return record
 
@@ -57,11 +57,11 @@ class Probe:
         for handle in self._handles:
             handle.remove()
         if kind is None:
-            self.rows = [self._row(name, layer, output) for name, layer, output in self._outputs]
-        self._outputs = []
+            self.rows = [self._row(name, layer, outputs) for name, (layer, outputs) in self._outputs.items()]
+        self._outputs = {}
 
-    def _row(self, name: str, layer: Module, output: Tensor) -> dict[str, Any]:
-        y = output.numpy()
+    def _row(self, name: str, layer: Module, outputs: list[Tensor]) -> dict[str, Any]:
+        y = np.concatenate([output.numpy() for output in outputs], axis=None)
         row = {
             "name": name,
             "kind": type(layer).__name__,
@@ -69,8 +69,9 @@ class Probe:
             "std": float(y.std(dtype=np.float64)),
             "zeros": float(np.mean(y == 0)),
         }
-        if output.grad is not None:
-            row["grad"] = norm([output.grad]) / math.sqrt(output.size)
+        gradients = [output.grad for output in outputs if output.grad is not None]
+        if gradients:
+            row["grad"] = norm(gradients) / math.sqrt(sum(g.size for g in gradients))
         before, after = self._before[name], list(layer.parameters())
         if after:
             size = norm(before)
