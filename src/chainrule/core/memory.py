@@ -9,7 +9,7 @@ block, which nobody writes to, comes and goes here; from then on up to 62 MiB of
 
 import numpy as np
 
-LARGEST_BLOCK = 31 << 20  # glibc learns from blocks of up to 32 MiB, its header included
+LARGEST_BLOCK = (32 << 20) - 8192  # glibc learns from blocks of up to 32 MiB, their header included
 
 
 def keep_freed_memory() -> None:
