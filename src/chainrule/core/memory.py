@@ -4,7 +4,7 @@ glibc returns memory to the system once more than a threshold is free at the end
 frees its activations, and the next one would then pay for every page again: the standardisation of
 16 × 64 × 384 numbers takes 1.4 ms with these faults and 0.3 ms without. The threshold is twice the
 largest block that was allocated on its own and freed, of at most 32 MiB (mallopt(3), M_MMAP_THRESHOLD). One such
-block, which nobody writes to, comes and goes here; from then on up to 62 MiB of freed memory stay in the process.
+block, which nobody writes to, comes and goes here; from then on up to 64 MiB of freed memory stay in the process.
 """
 
 import numpy as np
