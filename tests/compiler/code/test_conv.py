@@ -163,6 +163,7 @@ SMALL_IMAGES = {
     "rows in steps": ((8, 9), (3, 2), settings_of((3, 1), ((0, 1), (1, 0)))),
     "columns in steps": ((6, 9), (2, 3), settings_of((1, 2), ((1, 0), (2, 2)), (2, 1))),
     "one axis": ((1, 40), (1, 5), settings_of(padding=((0, 0), (2, 2)))),
+    "one column, in steps": ((16, 1), (4, 4), settings_of((1, 2), ((3, 1), (2, 1)), (2, 1))),
     "padding beyond the kernel": ((4, 5), (2, 2), settings_of(padding=((3, 3), (4, 2)))),
     "groups": ((7, 6), (3, 3), settings_of(padding=((1, 1), (1, 1)), groups=2)),
 }
