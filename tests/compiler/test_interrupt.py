@@ -59,8 +59,8 @@ def test_an_interrupt_finds_a_whole_state(add):
     for _ in range(300):
         seen = first.detach() if rng.random() < 0.5 else None  # who looks makes the next call move the state
         before = None if seen is None else float(seen[0].item())
-        signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 1.5e-3))
         try:
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 1.5e-3))
             while True:
                 step(one)
         except _Interrupt:
