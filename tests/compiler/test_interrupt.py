@@ -37,7 +37,8 @@ def _native(x: cr.Tensor, _one: cr.Tensor) -> cr.Tensor:
 
 
 def _handed_over(x: cr.Tensor, one: cr.Tensor) -> cr.Tensor:
-    return x + cr.linalg.svdvals(one)[0]
+    # Not linalg: interrupted there, NumPy leaves its handling of floating-point errors as it is inside.
+    return x + cr.real(cr.fft.fft(one))[0]
 
 
 @pytest.mark.usefixtures("_signals")
@@ -51,7 +52,7 @@ def test_an_interrupt_finds_a_whole_state(add):
         second.assign(add(second, one))
         return first.sum()
 
-    one = cr.ones((1, 1))
+    one = cr.ones(1)
     step(one)
     handed = step.report(time=False).handed_over
     assert bool(handed) == (add is _handed_over)
