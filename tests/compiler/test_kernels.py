@@ -424,3 +424,11 @@ def test_a_moved_operand_that_is_a_result_as_well(wanted: Any) -> None:
     flat = b.reshape(b.matmul(w, column, transpose_a=True, transpose_b=False), shape=(3,))
     graph = b.graph(flat, column.op.inputs[0], column)
     check(graph, random_arrays(graph), wanted)
+
+
+def test_a_part_of_a_reshape_that_is_written_later(wanted: Any) -> None:
+    b = Builder()
+    total = b.reshape(b.add(b.input(), b.input(1, 3, 2)), shape=(2, 3))
+    row = b.index(total, pattern=(("i", 0), ("s", 0, 3, 1)))
+    graph = b.graph(b.argsort(row, axis=0, descending=False, stable=True), b.argmax(total, axis=1, keepdims=False))
+    check(graph, random_arrays(graph), wanted)

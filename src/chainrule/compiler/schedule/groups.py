@@ -281,8 +281,9 @@ class Grouping:
         """Whether inputs and constants, or kernels that read only those, determine a value."""
         return all(v in self.sources or self.group_of[v].position < 0 for v in self.leaves(value))
 
-    def leaves(self, value: Value) -> set[Value]:
-        """What is in memory, or computed by a kernel, and a value is computed from directly."""
+    def leaves(self, value: Value, position: int | None = None) -> set[Value]:
+        """What is in memory, or computed by a kernel (up to the one at a position), and a value is computed from."""
+        last = len(self.groups) if position is None else position + 1
         found: set[Value] = set()
         stack = list(value.op.inputs) if value.op is not None else []
         seen: set[Value] = set()
@@ -291,7 +292,7 @@ class Grouping:
             if v in seen:
                 continue
             seen.add(v)
-            if self.is_leaf(v):
+            if self.is_before(v, last):
                 found.add(v)
             elif v.op is not None:
                 stack.extend(v.op.inputs)

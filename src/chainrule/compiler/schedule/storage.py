@@ -44,7 +44,7 @@ def stored_values(grouping: Grouping, plain: set[int]) -> set[Value]:
         for value in group.values:
             if value in group.sums:
                 forced.add(value)
-            for leaf in grouping.leaves(value):
+            for leaf in grouping.leaves(value, group.position):
                 readers.setdefault(leaf, set()).add(group.position)
     stored: set[Value] = set()
     for group in grouping.groups:
