@@ -185,7 +185,7 @@ def test_wrong_usage_exits_with_2_and_suggests(inside, args, parts):
         (["train", "fashion-mnist", "--fast", "--out", "/proc/nowhere"], ["cannot write /proc/nowhere/fashion-mnist"]),
         (
             ["train", "fashion-mnist", "--fast", "--lr", "1e30"],
-            ["became nan in step", "parameter output.weight", "lower the learning rate"],
+            ["became nan in step", "parameter hidden1.weight", "lower the learning rate"],
         ),
     ],
 )

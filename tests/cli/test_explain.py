@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from chainrule.cli import main
+from chainrule.recipes import rl
 
 SCRIPT = """
 import chainrule as cr
@@ -78,7 +79,10 @@ def test_a_recipe_may_say_itself_what_is_explained(capsys: pytest.CaptureFixture
     assert "tiny" in capsys.readouterr().out
 
 
-def test_a_recipe_without_a_loss_to_look_at_does_not_train(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_recipe_without_a_loss_to_look_at_does_not_train(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr(rl, "build")
     assert run("rl") == 1
     assert "has no build()" in capsys.readouterr().err
 
