@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..layers import Equation
 from ..trace import Value
 from .call import Call, Candidate, equation, form, numbers, plain
 
@@ -32,12 +33,11 @@ def _norm_candidate(
     call: Call, x: Value, unit: np.ndarray, deviation: np.ndarray, split: tuple[int, ...], axes: tuple[int, ...]
 ) -> Iterator[Candidate]:
     shape = _affine_shape(call, x)
-    weight, bias = _affine_values(call, x)
+    weight = _affine_values(call, x)[0]
     scale = np.ones(shape) if weight is None else numbers(weight).reshape(shape)
     g = (call.delta * scale).reshape(split)
     u = unit.reshape(split)
     inner = g - g.mean(axis=axes, keepdims=True) - u * (g * u).mean(axis=axes, keepdims=True)
-    summed = tuple(d for d, n in enumerate(shape) if n == 1)
     equations = [
         plain("y = γ · x̂ + β with x̂ = (x - μ) / σ",
               r"y = \gamma \, \hat{x} + \beta, \; \hat{x} = \frac{x - \mu}{\sigma}",
@@ -48,16 +48,7 @@ def _norm_candidate(
                  "μ and σ depend on x, too: what δ would do to the mean and to the deviation is taken out"),
     ]  # fmt: skip
     gradients = {x: (inner / deviation).reshape(unit.shape)}
-    rows: list[tuple[str, str, str, Value | None]] = [("x", "x", "the input", x)]
-    if weight is not None:
-        equations.append(equation("γ", "Σ δ · x̂", r"\sum \delta \, \hat{x}", "added up over all else", r"\gamma"))
-        gradients[weight] = (call.delta * unit).sum(axis=summed).reshape(weight.shape)
-        rows.append(("γ", r"\gamma", "the weight", weight))
-    if bias is not None:
-        equations.append(equation("β", "Σ δ", r"\sum \delta", "added up over all else", r"\beta"))
-        gradients[bias] = call.delta.sum(axis=summed).reshape(bias.shape)
-        rows.append(("β", r"\beta", "the bias", bias))
-    yield Candidate(equations, call.legend(*rows, call.delta_row()), gradients)
+    yield _with_affine(call, x, equations, gradients, unit, shape)
 
 
 @form("BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "batch_norm")
@@ -68,8 +59,7 @@ def fixed_standardisation(call: Call) -> Iterator[Candidate]:
         return
     x, inverse = less.inputs[0], numbers(divided.inputs[1])
     unit, shape = numbers(less) * inverse, _affine_shape(call, x)
-    summed = tuple(d for d, n in enumerate(shape) if n == 1)
-    weight, bias = _affine_values(call, x)
+    weight = _affine_values(call, x)[0]
     scale = 1.0 if weight is None else numbers(weight).reshape(shape)
     equations = [
         plain("y = γ · x̂ + β with x̂ = (x - μ) / σ",
@@ -78,6 +68,16 @@ def fixed_standardisation(call: Call) -> Iterator[Candidate]:
         equation("x", "δ · γ / σ", r"\frac{\gamma}{\sigma} \, \delta", "a fixed factor for each channel"),
     ]  # fmt: skip
     gradients = {x: call.delta * scale * inverse}
+    yield _with_affine(call, x, equations, gradients, unit, shape)
+
+
+def _with_affine(
+    call: Call, x: Value, equations: list[Equation], gradients: dict[Value, np.ndarray], unit: np.ndarray,
+    shape: tuple[int, ...],
+) -> Candidate:  # fmt: skip
+    """What a norm says of x, and of the weight and bias that follow the standardised `unit`, if there are any."""
+    weight, bias = _affine_values(call, x)
+    summed = tuple(d for d, n in enumerate(shape) if n == 1)
     rows: list[tuple[str, str, str, Value | None]] = [("x", "x", "the input", x)]
     if weight is not None:
         equations.append(equation("γ", "Σ δ · x̂", r"\sum \delta \, \hat{x}", "added up over all else", r"\gamma"))
@@ -87,7 +87,7 @@ def fixed_standardisation(call: Call) -> Iterator[Candidate]:
         equations.append(equation("β", "Σ δ", r"\sum \delta", "added up over all else", r"\beta"))
         gradients[bias] = call.delta.sum(axis=summed).reshape(bias.shape)
         rows.append(("β", r"\beta", "the bias", bias))
-    yield Candidate(equations, call.legend(*rows, call.delta_row()), gradients)
+    return Candidate(equations, call.legend(*rows, call.delta_row()), gradients)
 
 
 def _affine_values(call: Call, x: Value) -> tuple[Value | None, Value | None]:
