@@ -55,8 +55,6 @@ class _GemmCode:
             self._unit(loop.index)
         f.ret()
 
-    # A unit
-
     def _unit(self, unit: Value) -> None:
         f, plan, gemm = self.f, self.plan, self.gemm
         column_chunk = unit % plan.column_chunks if plan.column_chunks > 1 else f.index(0)
@@ -87,8 +85,6 @@ class _GemmCode:
             with f.loop(first, last, lanes) as loop:
                 mask = f.mask(lanes, last - loop.index)
                 f.store_masked(f.zero(type), self._address(s.buffer, s.index.offset), mask, loop.index)
-
-    # Blocks of the reduced axes
 
     def _reduced_loops(self, axes: list[Axis], first: Value, last: Value) -> None:
         f, plan = self.f, self.plan
@@ -167,8 +163,6 @@ class _GemmCode:
             return
 
         f.either(f.compare("lt", position, count - 1), lambda: body(size), lambda: body(last))
-
-    # Pieces of a block
 
     def _address(self, buffer: Any, offset: int) -> Value:
         return self.f.arguments[self.arguments[buffer, offset]]
@@ -288,8 +282,6 @@ class _GemmCode:
         else:
             with f.when(last):
                 self._epilogue(out, j, rows, columns)
-
-    # The epilogue
 
     def _epilogue(self, tile: Value, j: Value, rows: int, columns: int) -> None:
         f, plan = self.f, self.plan

@@ -16,8 +16,9 @@ import numpy as np
 from ..schedule.kernels import LoopKernel, Reduction, Store
 from ..schedule.signature import pointers
 from ..schedule.storage import cost
-from .expression import Affine, Call, Expression, Load, Outside, Position, nodes
+from .expression import Call, Expression, Load, Outside, Position, nodes
 from .ir import I64, PTR, Function, Module, Type, Value, vector
+from .loop_axes import is_flat, lanes_of, merged, unroll_of
 from .loop_elements import LoopElements
 from .pointwise import register_type
 from .reductions import across, combine, identity
@@ -32,28 +33,6 @@ _BOOL = np.dtype(bool)
 def emit_loops(module: Module, name: str, kernel: LoopKernel, target: Target) -> Function:
     """The function `name(pointers…, thread, threads)` of a kernel; `pointers` says what it takes."""
     return _LoopCode(module, name, kernel, target).f
-
-
-def is_flat(kernel: LoopKernel) -> bool:
-    """Whether a kernel runs along one axis, element by element: its code then serves any length."""
-    if kernel.reductions or any(n != 1 for _, n in kernel.inner):
-        return False
-    found = nodes(*(s.expression for s in kernel.stores))
-    affines = {n.index for n in found if isinstance(n, Load | Position)} | {s.index for s in kernel.stores}
-    return len(_merged(kernel.outer, affines)) == 1
-
-
-def elements(kernel: LoopKernel) -> int:
-    """Elements of the kernel's index space."""
-    return int(np.prod([n for _, n in (*kernel.outer, *kernel.inner)], dtype=np.int64))
-
-
-def lanes_of(kernel: LoopKernel, target: Target) -> int:
-    """How many elements a vector of the kernel has."""
-    found = nodes(*(r.operand for r in kernel.reductions), *(s.expression for s in kernel.stores))
-    floats = [n.dtype.itemsize for n in found if n.dtype.kind == "f"]
-    widest = max(floats or [max((s.expression.dtype.itemsize for s in kernel.stores), default=4), 4])
-    return target.vector_bytes // widest
 
 
 class _LoopCode(LoopElements):
@@ -77,14 +56,12 @@ class _LoopCode(LoopElements):
         self._emit()
         f.ret()
 
-    # What runs where
-
     def _arrange(self) -> None:
         """Merge axes, and choose the one that runs in vectors."""
         kernel = self.kernel
         affines = {n.index for n in self.expressions if isinstance(n, Load | Position)}
         affines |= {s.index for s in kernel.stores}
-        outer, inner = _merged(kernel.outer, affines), _merged(kernel.inner, affines)
+        outer, inner = merged(kernel.outer, affines), merged(kernel.inner, affines)
         self.vertical = False
         if kernel.reductions:
             self.vertical = bool(outer) and (not inner or self._time(*outer[-1]) < self._time(*inner[-1]))
@@ -139,8 +116,6 @@ class _LoopCode(LoopElements):
         start = known.get(id(node), 0) if isinstance(node, Outside) else 0
         self.phase[id(node)] = max([start, *(self.phase[id(o)] for o in node.operands)])
 
-    # The outer loop
-
     def _emit(self) -> None:
         f, kernel = self.f, self.kernel
         length, thread, threads = f.arguments[-3:]
@@ -151,7 +126,7 @@ class _LoopCode(LoopElements):
         self.stretch = 0
         pieces = 1
         if self.vertical:
-            self.unroll = _unroll(self.length, self.width, weight)
+            self.unroll = unroll_of(self.length, self.width, weight)
             pieces = -(-self.length // (self.width * self.unroll))
             vectors = -(-self.length // self.width)
             if self.unroll < min(vectors, 4) and all(r.operand.dtype != _BOOL for r in kernel.reductions):
@@ -332,8 +307,6 @@ class _LoopCode(LoopElements):
                 self.kept[id(node)] = self.f.alloca(size + 64)
         self.kept_at = {key: min(uses[key]) for key in self.kept}
 
-    # One pass over the inner axes
-
     def _pass(
         self, phase: int, reductions: Sequence[Reduction], stores: Sequence[Store], low: Value, high: Value
     ) -> None:
@@ -431,25 +404,6 @@ class _LoopCode(LoopElements):
         if self.vertical:
             self.part = u
             self.mask = self.row_masks[u]
-
-
-def _merged(axes: Sequence[tuple[int, int]], affines: set[Affine]) -> list[tuple[int, int]]:
-    """Neighbouring axes along which every address advances evenly become one: the right one."""
-    result: list[tuple[int, int]] = []
-    for axis, n in axes:
-        if result:
-            left, count = result[-1]
-            if all(a.coefficient(left) == a.coefficient(axis) * n for a in affines):
-                result[-1] = (axis, count * n)
-                continue
-        result.append((axis, n))
-    return result
-
-
-def _unroll(length: int, width: int, weight: int) -> int:
-    vectors = max(-(-length // width), 1)
-    most = 4 if weight <= 12 else 2 if weight <= 40 else 1
-    return max(u for u in (1, 2, 4) if u <= most and u <= vectors)
 
 
 def _with_first(carried: list[Value], first: list[Value], unroll: int) -> list[Value]:

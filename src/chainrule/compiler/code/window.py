@@ -139,8 +139,6 @@ class _WindowCode:
             self.column, self.mask = f.index(whole), f.mask(self.lanes, count - whole)
             body()
 
-    # Pixels of a tap
-
     def _keeps(self, tap: Tap) -> Value | None:
         """The lanes whose window has the tap inside the image; None for all."""
         f, layout = self.f, self.layout
@@ -183,8 +181,6 @@ class _WindowCode:
             halves.append(self.loaded[key])
         return f.shuffle(halves[0], halves[1], range(x % 2, 2 * self.lanes, 2))
 
-    # From pixels to windows
-
     def _gather(self) -> None:
         f, kind, layout = self.f, self.kind, self.layout
         self.loaded: dict[tuple[int, int, int, int], Value] = {}
@@ -224,8 +220,6 @@ class _WindowCode:
         f = self.f
         loaded = f.load_masked(vector(self.index, self.lanes), self.operands[1], self.mask, here)
         return f.convert(loaded, self.whole.scalar, signed=False)
-
-    # From windows to pixels
 
     def _spread(self) -> None:
         f, layout = self.f, self.layout

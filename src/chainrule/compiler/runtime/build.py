@@ -9,7 +9,8 @@ from ..code.branch import emit_nested
 from ..code.dense import emit_dense
 from ..code.gather import emit_scatter
 from ..code.ir import Module
-from ..code.loops import elements, emit_loops, is_flat
+from ..code.loop_axes import elements, is_flat
+from ..code.loops import emit_loops
 from ..code.pool import pool, thread_count
 from ..code.random import emit_random_bits
 from ..code.rows import emit_cumulative, emit_extremum_position

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..code.conv_weights import WeightGradientPlan
-from ..code.loops import elements
+from ..code.loop_axes import elements
 from ..nested import Loop
 from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel
 from ..schedule.storage import weight

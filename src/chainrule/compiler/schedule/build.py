@@ -13,7 +13,8 @@ from ..graph import Graph, Op, Value
 from ..nested import Nested
 from .access import Index, NotAffine, Reader, SplitAxis, linear, strides
 from .convolution import convolution
-from .groups import CONVOLUTIONS, REDUCTIONS, Group, Grouping
+from .group import Group
+from .groups import Grouping
 from .kernels import (
     GemmKernel,
     HostKernel,
@@ -29,6 +30,7 @@ from .kernels import (
     View,
     WindowKernel,
 )
+from .kinds import CONVOLUTIONS, REDUCTIONS
 from .pooling import is_window
 from .prepare import Prepared, prepare
 from .rows import is_along_axis

@@ -13,123 +13,30 @@ their own, with operands in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..code.expression import Affine, Expression, Load, nodes
-from ..code.pointwise import supported
 from ..graph import Graph, Op, Value
 from .access import Index, NotAffine, Reader, Sizes, SplitAxis, broadcast, is_movement, linear, split
+from .group import Group, axes_of
+from .kinds import (
+    CONVOLUTIONS,
+    DEAR,
+    REDUCTIONS,
+    is_pointwise,
+    is_product,
+    is_representable,
+    late_values,
+    needed_operations,
+)
 
-DEAR = {
-    "exp": 6, "exp2": 6, "expm1": 10, "log": 8, "log1p": 10, "log2": 8, "log10": 8, "tanh": 12, "sigmoid": 8,
-    "erf": 14, "sin": 14, "cos": 14, "softplus": 18, "logaddexp": 18, "divide": 3, "reciprocal": 3, "sqrt": 4,
-}  # fmt: skip
-CONVOLUTIONS = ("conv", "conv_transpose", "conv_weight")
-REDUCTIONS = frozenset(("sum", "prod", "max", "min", "all", "any"))
 _MOST = 100  # values of one kernel: what a person can still read
 _SMALL = 1 << 14  # elements that may be computed long before they are read
 _EARLY = 1 << 30  # what the positions of kernels that run first are lowered by
 _SERIAL = 1 << 15  # elements below which a kernel needs no second thread
-
-
-class Group:
-    """One kernel in the making.
-
-    Attributes:
-        position: its place in the order of kernels.
-        sizes, order: the axes of its index space, and their order.
-        inner: the axes that its reductions run over; None while it has none.
-        values: what it computes, each after those it is computed from.
-        place: for each of them the index at which it is computed, in the kernel's axes.
-        operand: for the results of reductions the index of what is reduced.
-        opaque: the operation, for a kernel that is no loop nest.
-        product: the matrix product whose elements the kernel's values are computed from, if it is one.
-        sums: values that are sums over all rows of a product, with the index of what is added up.
-        slices: what is written into part of a value: that value, the address, and what, at which index.
-        is_assembled: whether it is a concatenation whose parts are written one by one.
-        parts: of such a concatenation, the operands that no kernel of their own writes there, and where each begins.
-        late: whether it only computes new values of the state.
-    """
-
-    def __init__(
-        self, position: int, opaque: Op | None = None, *, product: Op | None = None, late: bool = False
-    ) -> None:
-        self.position = position
-        self.opaque = opaque
-        self.product = product
-        self.sums: dict[Value, Index] = {}
-        self.slices: list[tuple[Value, Affine, Value, Index]] = []
-        self.parts: list[tuple[Value, int]] = []
-        self.is_assembled = False
-        self.late = late
-        self.sizes = Sizes()
-        self.order: list[int] = []
-        self.inner: frozenset[int] | None = None
-        self.values: list[Value] = []
-        self.place: dict[Value, Index] = {}
-        self.operand: dict[Value, Index] = {}
-        self.reader: Reader | None = None
-
-    @property
-    def outer(self) -> list[int]:
-        return [a for a in self.order if a not in (self.inner or ())]
-
-    def elements(self, axes: Iterable[int]) -> int:
-        return int(np.prod([self.sizes[a] for a in axes], dtype=np.int64))
-
-    def index_space(self, shape: Sequence[int]) -> Index:
-        """Make the axes those of an array; returns its index."""
-        index = []
-        for n in shape:
-            if n == 1:
-                index.append(Affine())
-                continue
-            axis = len(self.sizes)
-            self.sizes[axis] = n
-            self.order.append(axis)
-            index.append(Affine(0, [(axis, 1)]))
-        return tuple(index)
-
-    def refine(self, split_axis: SplitAxis) -> None:
-        """Make one axis two."""
-        axis, factor = split_axis.axis, split_axis.factor
-        fresh = len(self.sizes)
-        self.sizes[axis] //= factor
-        self.sizes[fresh] = factor
-        self.order.insert(self.order.index(axis) + 1, fresh)
-        if self.inner is not None and axis in self.inner:
-            self.inner |= {fresh}
-
-        def moved(at: Affine) -> Affine:
-            c = at.coefficient(axis)
-            return at + Affine(0, [(axis, c * (factor - 1)), (fresh, c)]) if c else at
-
-        self.place = {v: tuple(map(moved, index)) for v, index in self.place.items()}
-        self.operand = {v: tuple(map(moved, index)) for v, index in self.operand.items()}
-        self.sums = {v: tuple(map(moved, index)) for v, index in self.sums.items()}
-        self.slices = [(v, moved(at), part, tuple(map(moved, index))) for v, at, part, index in self.slices]
-        self.reader = None
-
-    def fit(self, shape: Sequence[int], *, whole: bool = False) -> Index | None:
-        """The index at which an array of this shape would be computed here; None if it does not fit.
-
-        It is one value for each index of the kernel, or (unless `whole`) one for each outer index.
-        """
-        lengths = [n for n in shape if n != 1]
-        for axes in (self.order, *(() if whole or self.inner is None else (self.outer,))):
-            if lengths == [self.sizes[a] for a in axes]:
-                following = iter(axes)
-                return tuple(Affine() if n == 1 else Affine(0, [(next(following), 1)]) for n in shape)
-            count = self.elements(axes)
-            if count and count == np.prod(lengths, dtype=np.int64):
-                flat = linear([self.sizes[a] for a in axes], tuple(Affine(0, [(a, 1)]) for a in axes))
-                try:
-                    return split(flat, shape, self.sizes, None)  # type: ignore[arg-type]
-                except (NotAffine, SplitAxis):
-                    continue
-        return None
+_SAME_MEMORY = ("reshape", "identity")
 
 
 class Grouping:
@@ -142,11 +49,12 @@ class Grouping:
         self.groups: list[Group] = []
         self.group_of: dict[Value, Group] = {}
         self._readers: dict[Value, list[Group]] = {}
+        self._scalars: Group | None = None
         self.sources = set(graph.inputs) | set(graph.constants)
         self._takes_views = opaque_layout
-        needed = _needed(graph)
+        needed = needed_operations(graph)
         self.order = {op: position for position, op in enumerate(graph.ops)}
-        late = _late(graph)
+        late = late_values(graph)
         for op in needed:
             if op.outputs[0] not in late:
                 self._assign(op, late=False)
@@ -168,11 +76,9 @@ class Grouping:
         maker = self.group_of.get(value)
         return value in self.sources or (maker is not None and maker.position < position)
 
-    # One operation
-
     def _assign(self, op: Op, late: bool) -> None:
         name = op.primitive.name
-        if is_movement(op) and _representable(op):
+        if is_movement(op) and is_representable(op):
             return
         if is_pointwise(op):
             if op.output.size != 1:
@@ -180,13 +86,13 @@ class Grouping:
             elif name in DEAR and self._is_early(op.output):
                 self._scalar(op.output)
             return
-        if name in REDUCTIONS and _representable(op):
+        if name in REDUCTIONS and is_representable(op):
             self._reduction(op, late)
             return
         if is_product(op):
             self._product(op, late)
             return
-        if name == "concat" and _representable(op) and all(v.dtype == op.output.dtype for v in op.inputs):
+        if name == "concat" and is_representable(op) and all(v.dtype == op.output.dtype for v in op.inputs):
             self._concat(op, late)
             return
         for position, value in enumerate(op.inputs):
@@ -251,7 +157,7 @@ class Grouping:
         if group is None or group.opaque is not None or group.late != late or source in group.sums:
             return None
         index = group.place[source]
-        if not group.order or _axes_of(index) != frozenset(group.order):
+        if not group.order or axes_of(index) != frozenset(group.order):
             return None
         for op in reversed(chain):
             if op.primitive.name == "permute_dims":
@@ -274,8 +180,6 @@ class Grouping:
             self._scalars.place.clear()
             group = self._scalars
         self._join(group, value, index)
-
-    _scalars: Group | None = None
 
     def _is_early(self, value: Value) -> bool:
         """Whether inputs and constants, or kernels that read only those, determine a value."""
@@ -306,8 +210,8 @@ class Grouping:
             index = group.fit(x.shape, whole=True)
             if index is None or not self._can_join(group, value, index, operand=True):
                 continue
-            inner = _axes_of(index[a] for a in axes)
-            kept = _axes_of(index[d] for d in range(x.ndim) if d not in axes)
+            inner = axes_of(index[a] for a in axes)
+            kept = axes_of(index[d] for d in range(x.ndim) if d not in axes)
             if group.product is not None:
                 if op.primitive.name == "sum" and _adds_rows(group, inner):
                     group.sums[value] = index
@@ -324,7 +228,7 @@ class Grouping:
             return
         group = self._new(value, x.shape, late, operand=True)
         index = group.place.pop(value)
-        group.inner = _axes_of(index[a] for a in axes)
+        group.inner = axes_of(index[a] for a in axes)
         group.operand[value] = index
         self._join(group, value, _result_index(index, axes, value.ndim))
 
@@ -394,8 +298,6 @@ class Grouping:
             return None
         steps = tuple(found.index.coefficient(d) for d in range(value.ndim))
         return found.buffer, Affine(found.index.offset), steps
-
-    # Which kernel
 
     def loads(self, group: Group, value: Value, index: Index, *, operand: bool = False) -> list[Load]:
         """What the computation of a value at an index reads.
@@ -495,28 +397,8 @@ class Grouping:
         return found
 
 
-_SAME_MEMORY = ("reshape", "identity")
-
-
 def _is_postponed(value: Value) -> bool:
     return value.op is not None and value.op.postponed
-
-
-def is_pointwise(op: Op) -> bool:
-    """Whether there is code for an operation that acts on each element by itself."""
-    if len(op.outputs) != 1:
-        return False
-    return supported(op.primitive.name, [v.dtype for v in op.inputs], op.output.dtype)
-
-
-def is_product(op: Op) -> bool:
-    """Whether an operation is a matrix product, or a convolution, that there is code for."""
-    if op.primitive.name not in ("matmul", *CONVOLUTIONS):
-        return False
-    a, b = op.inputs
-    if op.primitive.name in CONVOLUTIONS and a.ndim not in (3, 4):
-        return False
-    return a.dtype == b.dtype and a.dtype.str[1:] in ("f4", "f8") and 0 not in (*a.shape, *b.shape, *op.output.shape)
 
 
 def _adds_rows(group: Group, inner: frozenset[int]) -> bool:
@@ -525,55 +407,11 @@ def _adds_rows(group: Group, inner: frozenset[int]) -> bool:
     if group.product.primitive.name in CONVOLUTIONS:
         return False
     _, b = group.product.inputs
-    columns = _axes_of(group.place[group.product.output][-1:])
+    columns = axes_of(group.place[group.product.output][-1:])
     return bool(inner) and int(np.prod(b.shape[:-2])) == 1 and inner == frozenset(group.order) - columns
-
-
-def _representable(op: Op) -> bool:
-    return all(
-        v.dtype.kind in "biuf" and v.dtype.itemsize <= 8 and not (v.dtype.kind == "f" and v.dtype.itemsize < 4)
-        for v in (*op.inputs, *op.outputs)
-    )
-
-
-def _axes_of(indices: Iterable[Affine]) -> frozenset[int]:
-    return frozenset(axis for at in indices for axis, _ in at.terms)
 
 
 def _result_index(index: Index, axes: Sequence[int], ndim: int) -> Index:
     if ndim == len(index):
         return tuple(Affine() if d in axes else at for d, at in enumerate(index))
     return tuple(at for d, at in enumerate(index) if d not in axes)
-
-
-def _needed(graph: Graph) -> list[Op]:
-    """The operations that lead to an output."""
-    wanted = set(graph.outputs)
-    found = []
-    for op in reversed(graph.ops):
-        if any(v in wanted for v in op.outputs):
-            found.append(op)
-            wanted.update(op.inputs)
-    return found[::-1]
-
-
-def _late(graph: Graph) -> set[Value]:
-    """What is computed for the new values of the state and for nothing else, element by element.
-
-    Such work waits until the end: the old values can then be overwritten in place, and a kernel that
-    produces a gradient need not carry an optimiser along.
-    """
-    readers = graph.uses()
-    updates = {graph.outputs[position] for position in graph.updates}
-    results = {v for position, v in enumerate(graph.outputs) if position not in graph.updates}
-    late: set[Value] = set()
-    for op in reversed(graph.ops):
-        if len(op.outputs) != 1 or not (is_pointwise(op) or is_movement(op)):
-            continue
-        value = op.output
-        uses = readers.get(value, [])
-        if value in results or (not uses and value not in updates):
-            continue
-        if all(o.outputs[0] in late for o in uses):
-            late.add(value)
-    return late

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from ..graph import Op, Value
 from .access import is_movement
-from .groups import DEAR, Grouping, is_pointwise
+from .groups import Grouping
+from .kinds import DEAR, is_pointwise
 
 _RARE = frozenset(
     ("power", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "asinh", "acosh", "atanh", "hypot", "nextafter",
