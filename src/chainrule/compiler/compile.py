@@ -21,6 +21,7 @@ import numpy as np
 
 from ..core.dtypes import default_dtype
 from ..core.errors import DTypeError, OperationError, describe, located
+from ..core.memory import return_freed_memory
 from ..core.node import Interpreted, Node, mode
 from ..core.tensor import Tensor, new_tensor
 from . import arguments
@@ -151,6 +152,7 @@ class Compiled:
             captured = capture(self.function, args, kwargs, self._name)
             started = time.perf_counter()
             program = build(captured.graph)
+            return_freed_memory()  # LLVM's
             seconds = captured.seconds | {"code": time.perf_counter() - started}
             executable = Executable(captured, program, seconds)
             if not executable.fits():

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..core import source
+from ..core.memory import return_freed_memory
 from ..core.node import leaf
 from ..core.tensor import Tensor, Variable, new_tensor
 from .capture import Captured, Gradient, State
@@ -30,6 +31,7 @@ _grad_of = operator.attrgetter("_grad")
 _is = operator.is_
 _count = sys.getrefcount
 _LINE = 64  # bytes of a cache line
+_MUCH = 16 << 20  # bytes of old state that are given back to the system at once
 
 Writes = list[tuple[Any, Variable, Any]]
 
@@ -50,6 +52,11 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 def _allocator(shape: tuple[int, ...], dtype: np.dtype) -> Callable[..., np.ndarray]:
     return np.empty if math.prod(shape) * dtype.itemsize < 16 * _LINE else aligned
+
+
+def _placeholder(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array for what is set before the first call: numbers have memory of their own, the rest has none."""
+    return np.zeros(shape, dtype) if math.prod(shape) <= 1 else np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _copy(array: np.ndarray) -> np.ndarray:
@@ -170,8 +177,8 @@ class Executable:
         self._last: Sequence[np.ndarray] = ()
         graph = captured.graph
         self._specs = [(v.shape, v.dtype) for v in graph.outputs]
-        self._inputs = [np.zeros(v.shape, v.dtype) for v in graph.inputs]
-        self._call = program.bind(self._inputs, [aligned(*spec) for spec in self._specs])
+        self._inputs = [_placeholder(v.shape, v.dtype) for v in graph.inputs]
+        self._call = program.bind(self._inputs, [_placeholder(*spec) for spec in self._specs])
         self._results = [self._destination(r.output, r.argument) for r in captured.results]
         self._results += [self._destination(a.output, None) for a in captured.argument_gradients]
         self._arguments = captured.arguments
@@ -303,15 +310,22 @@ class Executable:
 
     def _claim(self) -> None:
         """Take up the values that the Variables have now."""
-        values = [place.current(*self._spec(place)) for place in self._states]
-        for place, value in zip(self._states, values, strict=True):
+        values = deque(place.current(*self._spec(place)) for place in self._states)
+        left = 0
+        for place in self._states:
+            value = values.popleft()  # the old array goes before the next is copied
             if place.is_current():
                 continue
             if self._overwrites and place.output is not None:
                 self._settle(place, _copy(value))
+                left += value.nbytes
             else:
                 place.note(value)
                 self._set_input(place.input, value)
+            del value
+            if left > _MUCH:
+                return_freed_memory()
+                left = 0
         self._note()
 
     def _spec(self, place: _StatePlace) -> tuple[Any, Any]:
