@@ -55,11 +55,11 @@ def test_threads_meet_at_barriers(job, threads, rounds):
     assert table[1] == 10 * expected(rounds, threads)
 
 
-def phases(late_by=0):
+def phases(late_by=0, last_takes=0):
     """job(table, thread, threads): table[0] phases of five items; item i of a phase makes cell i the sum of all cells
     plus i, one phase's cells read from the other's. table[1 + thread] counts a thread's items.
 
-    Thread 1 comes late by so many microseconds.
+    Thread 1 comes late by so many microseconds; a phase's last item takes so many.
     """
     module = Module()
     f = module.function("job", [PTR, I64, I64])
@@ -71,6 +71,9 @@ def phases(late_by=0):
         is_even = f.equal(turn.index & 1, 0)
         old, new = f.select(is_even, even, odd), f.select(is_even, odd, even)
         with phase(f, thread, threads, 5) as item:
+            if last_takes:
+                with f.when(f.equal(item, 4)):
+                    f.call("usleep", I32, f.constant(I32, last_takes))
             with f.loop(0, 5, carry=[item]) as cells:
                 cells.carry(cells.carried[0] + f.load(I64, old, cells.index))
             f.store(cells.results[0] % 1009, new, item)
@@ -96,6 +99,22 @@ def test_every_item_of_a_phase_is_done_once_before_the_next(threads, rounds):
         pool().run(job["job"], table.ctypes.data, threads)
         assert table[1 : threads + 1].sum() == 5 * rounds
         assert table[16 if rounds % 2 else 8 :][:5].tolist() == summed(rounds)
+
+
+def test_nobody_begins_a_phase_while_an_item_of_the_one_before_is_worked_on():
+    job, table = phases(last_takes=200), np.zeros(32, np.int64)
+    table[0] = 50
+    pool().run(job["job"], table.ctypes.data, 3)
+    assert table[1:4].sum() == 250
+    assert table[8:13].tolist() == summed(50)
+
+
+def test_no_item_is_taken_twice_however_threads_meet():
+    job, table = phases(), np.zeros(32, np.int64)
+    table[0] = 200_000
+    pool().run(job["job"], table.ctypes.data, 2)
+    assert table[1:3].sum() == 1_000_000
+    assert table[8:13].tolist() == summed(200_000)
 
 
 def test_a_thread_that_is_held_up_holds_up_nobody():
