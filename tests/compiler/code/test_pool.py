@@ -57,9 +57,11 @@ def test_threads_meet_at_barriers(job, threads, rounds):
 
 def phases(late_by=0, last_takes=0):
     """job(table, thread, threads): table[0] phases of five items; item i of a phase makes cell i the sum of all cells
-    plus i, one phase's cells read from the other's. table[1 + thread] counts a thread's items.
+    plus i, one phase's cells read from the other's (table[8:13] and table[16:21]).
 
-    Thread 1 comes late by so many microseconds; a phase's last item takes so many.
+    table[1 + thread] counts a thread's items, table[24 + i] how often item i was done, and table[6] how often a
+    thread left a phase before each item was. Thread 1 comes late by so many microseconds; a phase's last item takes
+    so many.
     """
     module = Module()
     f = module.function("job", [PTR, I64, I64])
@@ -67,7 +69,7 @@ def phases(late_by=0, last_takes=0):
     with f.when(f.equal(thread, 1)):
         f.call("usleep", I32, f.constant(I32, late_by))
     with f.loop(0, f.load(I64, table)) as turn:
-        even, odd = f.offset(table, 64), f.offset(table, 128)
+        even, odd, done = (f.element(table, i, I64) for i in (8, 16, 24))
         is_even = f.equal(turn.index & 1, 0)
         old, new = f.select(is_even, even, odd), f.select(is_even, odd, even)
         with phase(f, thread, threads, 5) as item:
@@ -78,15 +80,25 @@ def phases(late_by=0, last_takes=0):
                 cells.carry(cells.carried[0] + f.load(I64, old, cells.index))
             f.store(cells.results[0] % 1009, new, item)
             f.atomic("add", f.element(table, thread + 1, I64), f.index(1))
+            f.atomic("add", f.element(done, item, I64), f.index(1))
+        with f.loop(0, 5) as i, f.when(f.atomic_load(I64, f.element(done, i.index, I64)) <= turn.index):
+            f.atomic("add", f.element(table, 6, I64), f.index(1))
     f.ret()
     return load(object_code(module, host()), ["job"], pool().imports)
 
 
-def summed(rounds):
+def run_phases(job, rounds, threads):
+    """How many items each thread did, after all that must hold of phases has been looked at."""
+    table = np.zeros(32, np.int64)
+    table[0] = rounds
+    pool().run(job["job"], table.ctypes.data, threads)
     cells = [0] * 5
     for _ in range(rounds):
         cells = [(sum(cells) + i) % 1009 for i in range(5)]
-    return cells
+    assert table[16 if rounds % 2 else 8 :][:5].tolist() == cells
+    assert table[24:29].tolist() == [rounds] * 5
+    assert table[6] == 0
+    return table[1 : threads + 1].tolist()
 
 
 @pytest.mark.parametrize("threads", [5, 2, 3, 1])
@@ -94,35 +106,28 @@ def summed(rounds):
 def test_every_item_of_a_phase_is_done_once_before_the_next(threads, rounds):
     job = phases()
     for _ in range(20):
-        table = np.zeros(32, np.int64)
-        table[0] = rounds
-        pool().run(job["job"], table.ctypes.data, threads)
-        assert table[1 : threads + 1].sum() == 5 * rounds
-        assert table[16 if rounds % 2 else 8 :][:5].tolist() == summed(rounds)
+        assert sum(run_phases(job, rounds, threads)) == 5 * rounds
 
 
-def test_nobody_begins_a_phase_while_an_item_of_the_one_before_is_worked_on():
-    job, table = phases(last_takes=200), np.zeros(32, np.int64)
-    table[0] = 50
-    pool().run(job["job"], table.ctypes.data, 3)
-    assert table[1:4].sum() == 250
-    assert table[8:13].tolist() == summed(50)
+def test_nobody_leaves_a_phase_while_an_item_is_worked_on():
+    assert sum(run_phases(phases(last_takes=200), 50, 3)) == 250
 
 
 def test_no_item_is_taken_twice_however_threads_meet():
-    job, table = phases(), np.zeros(32, np.int64)
-    table[0] = 200_000
+    module, items = Module(), 1_000_000
+    f = module.function("job", [PTR, I64, I64])
+    table, thread, threads = f.arguments
+    f.call(BARRIER, VOID, threads)
+    with phase(f, thread, threads, items) as item:
+        f.store(f.load(I64, table, item) + 1, table, item)
+    f.ret()
+    job, table = load(object_code(module, host()), ["job"], pool().imports), np.zeros(items, np.int64)
     pool().run(job["job"], table.ctypes.data, 2)
-    assert table[1:3].sum() == 1_000_000
-    assert table[8:13].tolist() == summed(200_000)
+    assert (table == 1).all()
 
 
 def test_a_thread_that_is_held_up_holds_up_nobody():
-    job, table = phases(late_by=300_000), np.zeros(32, np.int64)
-    table[0] = 100
-    pool().run(job["job"], table.ctypes.data, 2)
-    assert table[1:3].tolist() == [500, 0]
-    assert table[8:13].tolist() == summed(100)
+    assert run_phases(phases(late_by=300_000), 100, 2) == [500, 0]
 
 
 def test_a_call_finds_workers_that_sleep(job):
