@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule import nn
 from chainrule.core.primitive import table
 from chainrule.core.tensor import Tensor
+from chainrule.nn import functional as F
 from chainrule.primitives.families import pointwise
 from tests.explain.samples import CASES, network, primitive_loss
 from tests.primitives.samples import case_id
@@ -82,3 +86,46 @@ def test_numbers_that_are_not_finite_are_left_out_and_counted() -> None:
     check = cr.explain(cr.sum(cr.log(x) * 2), wrt=x).check()
     assert check.skipped > 0
     assert "not checked" in str(check)
+
+
+def test_scores_masked_with_infinity_are_checked_like_others() -> None:
+    q, k, v = (Tensor(np.random.default_rng(i).standard_normal((2, 6, 4)), requires_grad=True) for i in range(3))
+    check = cr.explain(cr.sum(F.scaled_dot_product_attention(q, k, v, is_causal=True) ** 2)).check()
+    assert check.ok, check
+    assert check.skipped == 0
+    right = table["softmax"].vjps
+    try:
+        table["softmax"].vjps = (lambda g, y, _x, axis: y * g,)
+        check = cr.explain(cr.sum(F.scaled_dot_product_attention(q, k, v, is_causal=True) ** 2)).check()
+    finally:
+        table["softmax"].vjps = right
+    assert check.worst is not None and check.worst.primitive == "softmax" and not check.ok
+
+
+def test_a_unit_that_rounding_puts_on_the_other_side_of_a_kink_is_counted_and_no_error() -> None:
+    x = cr.tensor([2.0**24, 3.0], requires_grad=True)  # in float32, 2²⁴ + 1 is 2²⁴
+    loss = cr.sum(table["relu"](x + 1 - 2.0**24)) + cr.sum(x * 0.5)
+    check = cr.explain(loss, wrt=x).check()
+    assert check.sides == 1 and "other side" in str(check)
+    assert check.whole < 1e-6 and check.whole_rounding < 1e-6
+    assert check.ok, check
+
+
+def test_the_whole_chain_is_compared_with_the_gradient_that_was_handed_out() -> None:
+    _, loss = network()
+    e = cr.explain(loss)
+    target = next(v for v in e.targets if len(v.shape) == 2)
+    target.gradient = target.gradient * 1.01
+    check = e.check()
+    assert not check.ok and check.whole_rounding == pytest.approx(0.01, rel=0.01)
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_checking_leaves_the_graph_as_it_was(layer: Any) -> None:
+    cr.manual_seed(0)
+    recurrent = layer(3, 4)
+    loss = (recurrent(cr.randn(5, 2, 3))[0] ** 2).sum()
+    before = cr.grad(loss, recurrent.weight_hh_l0, create_graph=False).numpy()
+    assert cr.explain(loss).check().ok
+    loss.backward()
+    assert (recurrent.weight_hh_l0.grad.numpy() == before).all()

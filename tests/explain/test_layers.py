@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from chainrule.core.tensor import Tensor
 from chainrule.explain.forms import cells
 from chainrule.explain.layers import Layer
 from chainrule.nn import functional as F
+from chainrule.nn.functional.detection import generalized_box_iou_loss, sigmoid_focal_loss
 from chainrule.nn.functional.rotary import apply_rotary, rotary_angles
 from chainrule.nn.utils.rnn import pack_padded_sequence
 
@@ -44,6 +46,10 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "Linear over time": (lambda: nn.Linear(5, 3), (2, 4, 5)),
     "Conv1d": (lambda: nn.Conv1d(2, 3, 3, padding=1), (2, 2, 7)),
     "Conv2d": (lambda: nn.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), groups=2), (2, 4, 7, 6)),
+    "Conv1d, circular": (lambda: nn.Conv1d(2, 4, 3, padding=1, stride=2, groups=2, padding_mode="circular"), (2, 2, 7)),
+    "Conv2d, circular": (lambda: nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="circular"), (2, 2, 7, 6)),
+    "Conv2d, reflect": (lambda: nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), (2, 2, 7, 6)),
+    "Conv2d, replicate": (lambda: nn.Conv2d(2, 3, 3, padding=2, padding_mode="replicate"), (2, 2, 5, 6)),
     "ConvTranspose2d": (
         lambda: nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2),
         (2, 4, 5, 6),
@@ -84,6 +90,19 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "LeakyReLU": (lambda: nn.LeakyReLU(), (4, 5)),
     "ELU": (lambda: nn.ELU(), (4, 5)),
     "Dropout": (lambda: nn.Dropout(0.4), (4, 5)),
+    "GLU": (lambda: nn.GLU(), (4, 6)),
+    "GLU of channels": (lambda: nn.GLU(1), (2, 6, 3, 3)),
+    "GELU by tanh": (lambda: nn.GELU("tanh"), (4, 5)),
+    "Hardswish": (lambda: nn.Hardswish(), (40, 5)),
+    "Hardsigmoid": (lambda: nn.Hardsigmoid(), (40, 5)),
+    "Hardtanh": (lambda: nn.Hardtanh(), (4, 5)),
+    "ReLU6": (lambda: nn.ReLU6(), (4, 5)),
+    "SELU": (lambda: nn.SELU(), (4, 5)),
+    "CELU": (lambda: nn.CELU(), (4, 5)),
+    "Mish": (lambda: nn.Mish(), (4, 5)),
+    "Softsign": (lambda: nn.Softsign(), (4, 5)),
+    "Tanhshrink": (lambda: nn.Tanhshrink(), (4, 5)),
+    "LogSigmoid": (lambda: nn.LogSigmoid(), (4, 5)),
 }
 
 
@@ -94,7 +113,7 @@ def test_a_layer_shows_its_closed_form_which_is_autodiff_s_gradient(name: str, d
     make, shape = LAYERS[name]
     layer = make().to(dtype)
     x = Tensor(np.random.default_rng(1).standard_normal(shape).astype(dtype), requires_grad=True)
-    found = only(weighted_sum(layer(x)), name.split()[0])
+    found = only(weighted_sum(layer(x)), re.split(r"[ ,]", name)[0])
     assert found.equations, found
     assert found.agreement is not None
     assert found.agreement < (1e-12 if dtype is np.float64 else 1e-5)
@@ -217,6 +236,44 @@ def test_a_function_keeps_its_name_and_a_length_has_its_form() -> None:
     assert named["stack"] == 0.0 and named["vector_norm"] is not None and named["vector_norm"] < 1e-12
 
 
+@pytest.mark.parametrize("log_target", [True, False])
+@pytest.mark.parametrize(
+    ("reduction", "written"), [("mean", " / n"), ("sum", ""), ("batchmean", " / N"), ("none", " · δ")]
+)
+def test_a_divergence_pulls_with_the_target_alone(reduction: str, written: str, log_target: bool) -> None:
+    x, t = F.log_softmax(Tensor(A), -1).numpy(), F.softmax(Tensor(P), -1).numpy()
+    scores = Tensor(x, requires_grad=True)
+    target = Tensor(np.log(t) if log_target else t, requires_grad=True)
+    y = F.kl_div(scores, target, reduction=reduction, log_target=log_target)
+    found = only(weighted_sum(y) if reduction == "none" else y, "kl_div")
+    assert found.agreement is not None and found.agreement < 1e-12
+    assert found.equations[1].formula.text == f"∂L/∂x = −{'p' if log_target else 't'}{written}"
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(("alpha", "gamma"), [(0.25, 2), (0.6, 2), (-1, 2), (0.25, 1.5), (0.4, 3)])
+def test_a_focal_loss_says_how_little_the_easy_count(alpha: float, gamma: float, reduction: str) -> None:
+    x = Tensor(A, requires_grad=True)
+    y = sigmoid_focal_loss(x, Tensor((P > 0).astype(float)), alpha, gamma, reduction)
+    found = only(weighted_sum(y) if reduction == "none" else y, "sigmoid_focal_loss")
+    assert found.agreement is not None and found.agreement < 1e-12
+    assert ("α[t]" in found.equations[0].formula.text) == (alpha != -1)
+    assert f"γ = {gamma:g}" in found.equations[0].meaning
+
+
+@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_loss_of_overlap_moves_the_sides_of_boxes(reduction: str, both: bool) -> None:
+    rng = np.random.default_rng(0)
+    middles, sizes = rng.random((2, 2, 15, 2)) * 4, rng.random((2, 2, 15, 2)) * 3 + 0.1  # some overlap, some do not
+    boxes = np.concatenate([middles - sizes, middles + sizes], -1)
+    boxes[1, 0, :4, :2] = boxes[0, 0, :4, :2]  # a corner in common
+    a, b = (Tensor(boxes[k], requires_grad=both or k == 0) for k in (0, 1))
+    y = generalized_box_iou_loss(a, b, reduction)
+    found = only(weighted_sum(y) if reduction == "none" else y, "generalized_box_iou_loss")
+    assert found.agreement is not None and found.agreement < 1e-12
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_have_closed_forms(name: str) -> None:
     a, p, n = (Tensor(values, requires_grad=True) for values in (A, P, N))
@@ -263,22 +320,27 @@ ARRANGED: dict[str, Callable[[], Any]] = {
     "GRU, stacked": lambda: nn.GRU(3, 4, num_layers=3),
     "GRU, both ways": lambda: nn.GRU(3, 4, bidirectional=True, bias=False),
     "RNN, stacked, with dropout": lambda: nn.RNN(3, 4, num_layers=2, dropout=0.3),
+    "LSTM, projected": lambda: nn.LSTM(3, 4, proj_size=2),
+    "LSTM, projected, stacked, both ways": lambda: nn.LSTM(3, 4, 2, bidirectional=True, proj_size=3, bias=False),
 }
 
 
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("states", [True, False])
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("name", ARRANGED)
 def test_stacked_and_bidirectional_layers_with_states_and_sequences_of_all_lengths(
-    name: str, packed: bool, states: bool
+    name: str, packed: bool, states: bool, fused: bool
 ) -> None:
     cr.manual_seed(1)
     layer = ARRANGED[name]().double()
+    layer.fused = fused
     rng = np.random.default_rng(1)
     x = Tensor(rng.standard_normal((3, 5, 3) if layer.batch_first else (5, 3, 3)), requires_grad=True)
     given: Any = pack_padded_sequence(x, [5, 4, 2], batch_first=layer.batch_first) if packed else x
     ways = layer.num_layers * (2 if layer.bidirectional else 1)
-    first = [Tensor(rng.standard_normal((ways, 3, 4)), requires_grad=True) for _ in range(1 + (layer.mode == "LSTM"))]
+    widths = [layer.proj_size or 4, 4][: 1 + (layer.mode == "LSTM")]
+    first = [Tensor(rng.standard_normal((ways, 3, width)), requires_grad=True) for width in widths]
     hx: Any = None if not states else tuple(first) if layer.mode == "LSTM" else first[0]
     sequence, last = layer(given, hx)
     ends = last if isinstance(last, tuple) else (last,)
@@ -287,7 +349,8 @@ def test_stacked_and_bidirectional_layers_with_states_and_sequences_of_all_lengt
     assert found.agreement is not None and found.agreement < 1e-12
     texts = [q.formula.text for q in found.equations]
     assert ("h[t] = (h⁺[t], h⁻[t])" in texts) == layer.bidirectional
-    assert any(q.formula.mathml for q in found.equations)
+    assert ("h′[t] = P h[t]" in texts) == bool(layer.proj_size)
+    assert all(q.formula.mathml for q in found.equations)
 
 
 CELLS: dict[str, Callable[[], Any]] = {

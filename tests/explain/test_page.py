@@ -206,7 +206,9 @@ def test_a_gate_is_a_neuron_over_inputs_and_states(kind: Any) -> None:
     loss = (layer(x)[0] ** 2).sum()
     to_w, to_b = (g.numpy() for g in cr.grad(loss, [layer.weight_ih_l0, layer.bias_ih_l0]))
     found = contents(cr.explain(loss))["neurons"]
-    gates = {nn.LSTM: ["input", "forget", "content", "output"], nn.GRU: ["reset", "update"], nn.RNN: ["state"]}[kind]
+    gates = {nn.LSTM: ["input", "forget", "content", "output"], nn.GRU: ["reset", "update", "content"]}.get(
+        kind, ["state"]
+    )
     assert {n["index"].split()[0] for n in found} == set(gates)
     for n in found:
         assert adds_up(n)
@@ -214,6 +216,25 @@ def test_a_gate_is_a_neuron_over_inputs_and_states(kind: Any) -> None:
         assert n["dL_dz"] == pytest.approx(to_b[row], rel=1e-5, abs=1e-12)
         for term in (t for t in n["terms"] if t["i"].startswith("x ")):
             assert term["dW"] == pytest.approx(to_w[row, int(term["i"][2:])], rel=1e-4, abs=1e-12)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_content_of_a_gru_reads_its_states_through_the_reset_gate(bias: bool) -> None:
+    cr.manual_seed(0)
+    layer = nn.GRU(4, 3, bias=bias).double()
+    x, h = cr.randn(1, 1, 4, dtype="float64"), cr.randn(1, 1, 3, dtype="float64", requires_grad=True)
+    loss = (layer(x, h)[0] ** 2).sum()
+    to_u, to_h = (g.numpy() for g in cr.grad(loss, [layer.weight_hh_l0, h]))
+    found = [n for n in contents(cr.explain(loss))["neurons"] if n["index"].startswith("content")]
+    assert len(found) == 3 and all(map(adds_up, found))
+    for n in found:
+        row = 6 + int(n["index"].split("unit ")[1].split(",")[0])
+        r = float(re.search(r"r = ([\d.]+)", n["words"]["z"])[1])  # type: ignore[index]
+        for term in (t for t in n["terms"] if t["i"].startswith("r h ")):
+            k = int(term["i"][4:])
+            assert term["x"] == pytest.approx(r * h.numpy()[0, 0, k], rel=1e-3)
+            assert term["dW"] == pytest.approx(to_u[row, k], rel=1e-4, abs=1e-12)
+    assert to_h.any()
 
 
 def test_gates_of_long_sequences_in_both_directions_add_up() -> None:

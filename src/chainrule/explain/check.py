@@ -17,8 +17,10 @@ from ..core.autodiff import unrecorded
 from ..core.primitive import project
 from ..core.tensor import new_tensor
 from .differences import entry_slopes, slope_along
+from .precision import apart, double, double_params
 from .steps import flat, norm
 from .trace import Product, Trace, Value
+from .whole import check_whole
 
 ALL_ENTRIES = 24  # operands of at most so many entries are checked along every axis
 RANDOM, LARGEST = 3, 4  # directions for larger ones: at random, and the entries of the largest products
@@ -56,9 +58,10 @@ class Check:
         largest_error: of all products, relative to the largest entry of each.
         largest_rounding: of all products, as `largest_error`.
         sums: largest difference of a gradient and the sum of its products, relative to the gradient.
-        whole: the whole chain: the gradients beside differences of the loss, computed again in
-            float64 from the asked tensors; relative. NaN where the loss has a kink in every
-            direction that was tried.
+        whole: the whole chain, computed again in float64: the gradients beside differences of the
+            loss; relative. NaN where the loss has a kink in every direction that was tried.
+        whole_rounding: the graph's own gradients beside those in float64; relative.
+        sides: entries that the graph and float64 have on different sides of a kink.
         skipped: products that hold NaN or infinity or have no entries; they are not in `products`.
     """
 
@@ -67,13 +70,15 @@ class Check:
     largest_rounding: float
     sums: float
     whole: float
+    whole_rounding: float
+    sides: int
     skipped: int
     tolerance: float
 
     @property
     def ok(self) -> bool:
         """Whether all differences are below the tolerance, and rounding below a thousandth."""
-        rounding = max(self.largest_rounding, self.sums)
+        rounding = max(self.largest_rounding, self.sums, self.whole_rounding)
         return self.largest_error <= self.tolerance and not self.whole > self.tolerance and rounding <= ROUNDING
 
     @property
@@ -94,10 +99,13 @@ class Check:
             + (f" ({self.worst.primitive}, back to {self.worst.operand})" if self.worst else ""),
             f"  rounding of the graph's own data type {self.largest_rounding:.1e}, of the sums {self.sums:.1e}",
             "  whole chain against differences of the loss "
-            + (f"{self.whole:.1e}" if self.whole == self.whole else "not comparable (kinks)"),
+            + (f"{self.whole:.1e}" if self.whole == self.whole else "not comparable (kinks)")
+            + f", its rounding {self.whole_rounding:.1e}",
         ]
         if kinks:
-            lines.append(f"  {kinks} of them at a kink, where the derivative lies between the one-sided slopes")
+            lines.append(f"  {kinks} derivatives at a kink, where they lie between the one-sided slopes")
+        if self.sides:
+            lines.append(f"  {self.sides} entries within rounding of a kink: in float64 they are on its other side")
         if self.skipped:
             lines.append(f"  {self.skipped} products not checked: NaN or infinity, or no entries")
         return "\n".join(lines)
@@ -117,25 +125,11 @@ def check_products(
         else:
             found.append(checked)
     sums = max((_sum_error(v) for v in {p.operand: None for p in products}), default=0.0)
-    wholes = [_whole_error(trace, v) for v in targets if not v.several]
-    whole = max((w for w in wholes if w == w), default=float("nan") if wholes else 0.0)
+    whole = check_whole(trace, targets)
     return Check(
         tuple(found), max((c.error for c in found), default=0.0), max((c.rounding for c in found), default=0.0),
-        sums, whole, skipped, tolerance,
+        sums, whole.error, whole.rounding, whole.sides, skipped, tolerance,
     )  # fmt: skip
-
-
-def double(array: np.ndarray) -> np.ndarray:
-    """The array in double precision; integers and booleans as they are."""
-    if array.dtype.kind == "f":
-        return array.astype(np.float64)
-    return array.astype(np.complex128) if array.dtype.kind == "c" else array
-
-
-def double_params(params: dict[str, Any]) -> dict[str, Any]:
-    """Parameters that name a floating type name the double one."""
-    wide = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
-    return {k: wide.get(v.kind, v) if isinstance(v, np.dtype) else v for k, v in params.items()}
 
 
 class _Local:
@@ -144,13 +138,16 @@ class _Local:
     def __init__(self, product: Product) -> None:
         consumer = product.consumer
         assert consumer.primitive is not None
-        self.primitive = consumer.primitive
+        self.primitive = apart(consumer.primitive)
         self.position = product.position
         self.params = double_params(consumer.params)
         self.inputs = [double(v.array()) for v in consumer.inputs]
         self.g = [None if g is None else double(g) for g in _as_list(consumer.gradient)]
         self.y = self.primitive.evaluate(self.inputs, self.params)
         self.x = self.inputs[self.position]
+        # Scores masked with −∞ are no place to take differences at; no gradient flows through them.
+        self.live = [np.isfinite(y) for y in _as_list(self.y)]
+        self.fixed = ~np.isfinite(self.x)
 
     def outputs(self, x: np.ndarray) -> list[np.ndarray]:
         inputs = [*self.inputs[: self.position], x, *self.inputs[self.position + 1 :]]
@@ -158,7 +155,8 @@ class _Local:
 
     def along(self, x: np.ndarray) -> float:
         """Re ⟨g, p(x)⟩."""
-        return sum(float(np.real(np.vdot(g, y))) for g, y in zip(self.g, self.outputs(x), strict=True) if g is not None)
+        found = zip(self.g, self.outputs(x), self.live, strict=True)
+        return sum(float(np.real(np.vdot(g[live], y[live]))) for g, y, live in found if g is not None)
 
     def rule(self, gradient: list[Any]) -> np.ndarray:
         """The product by the primitive's vjp; zeros where the derivative is zero everywhere."""
@@ -170,10 +168,17 @@ class _Local:
             c = self.primitive.vjp(self.position, parts if several else parts[0], y, handles, self.params)
         return np.zeros(self.x.shape, self.x.dtype) if c is None else c.numpy()
 
+    def comparable(self, c: np.ndarray) -> bool:
+        """Whether all is finite that the gradient g comes from or the product c goes to."""
+        return not c[self.fixed].any() and all(
+            g is None or not g[~live].any() for g, live in zip(self.g, self.live, strict=True)
+        )
+
     @property
     def noise(self) -> float:
         """Size of the numbers whose rounding differences see."""
-        return sum(float(np.abs(g * y).sum()) for g, y in zip(self.g, _as_list(self.y), strict=True) if g is not None)
+        found = zip(self.g, _as_list(self.y), self.live, strict=True)
+        return sum(float(np.abs(g[live] * y[live]).sum()) for g, y, live in found if g is not None)
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -189,7 +194,7 @@ def _check_product(product: Product, label: Callable[[Value], str]) -> Checked |
         local = _Local(product)
         c = local.rule(local.g)
         given = np.zeros(c.shape, c.dtype) if product.array is None else product.array
-        if not all(np.isfinite(flat(a)).all() for a in (c, local.x, local.y, local.g, given)):
+        if not all(np.isfinite(flat(a)).all() for a in (c, local.g, given)) or not local.comparable(c):
             return None
         difference = float(np.abs(given.astype(c.dtype) - c).max())
         rounding = difference / (float(np.abs(c).max()) or 1.0)
@@ -223,7 +228,7 @@ def _pointwise(local: _Local, c: np.ndarray) -> tuple[float, int, int]:
             low, high = np.minimum(left.real, right.real) - 1e-6, np.maximum(left.real, right.real) + 1e-6
             between = kinked & (chosen.real >= low) & (chosen.real <= high)
             contribution = np.where(between, np.real(np.conj(g) * chosen) * unit, contribution)
-        total += contribution
+        total += np.where(local.live[0], contribution, 0)
     found = _fit(total, x)
     scale = float(np.abs(c).max()) or float(np.abs(g).max()) or 1.0
     return float(np.abs(found - c).max()) / scale, x.size * len(_units(x)), kinks
@@ -252,6 +257,7 @@ def _directional(local: _Local, c: np.ndarray) -> tuple[float, int, int]:
     x = local.x
     floor = local.noise * 1e-8
     for v in _directions(x, c):
+        v[local.fixed] = 0
         if local.primitive.name in _HERMITIAN:
             v = v + np.conj(v.swapaxes(-1, -2))
         wanted = float(np.real(np.vdot(c, v)))
@@ -299,66 +305,3 @@ def _sum_error(value: Value) -> float:
         return 0.0
     scale = max(float(np.abs(flat(p)).max()) for p in parts) or 1.0
     return float(np.abs(sum(flat(p) for p in parts) - total).max()) / scale
-
-
-def replay(trace: Trace, changed: dict[Value, np.ndarray]) -> Any:
-    """The loss with some values replaced, everything that depends on them computed again in float64."""
-    made: dict[Value, Any] = dict(changed)
-    for value in trace.values:
-        if value in made or value.primitive is None or not any(i in made for i in value.inputs):
-            continue
-        inputs = [made[i] if i in made else _double_of(i) for i in value.inputs]
-        if value.primitive.name == "project":
-            made[value] = inputs[0][value.params["index"]]
-        else:
-            made[value] = value.primitive.evaluate(inputs, double_params(value.params))
-    return made.get(trace.loss, trace.loss.array())
-
-
-def _double_of(value: Value) -> Any:
-    array = value.array()
-    return tuple(map(double, array)) if type(array) is tuple else double(array)
-
-
-def _whole_error(trace: Trace, target: Value) -> float:
-    """The gradient of one asked tensor beside differences of the replayed loss, along random directions.
-
-    NaN where the loss has a kink in each of them.
-    """
-    g = target.gradient
-    if g is None or target is trace.loss or target.size == 0 or not np.isfinite(flat(g)).all():
-        return 0.0
-    seed = double(trace.loss.gradient) if trace.loss.gradient is not None else np.ones(trace.loss.shape)
-    x, g = double(target.array()), double(g)
-
-    def loss(x: np.ndarray) -> float:
-        return float(np.real(np.vdot(seed, replay(trace, {target: x}))))
-
-    rng = np.random.default_rng(target.size)
-    errors = []
-    with np.errstate(all="ignore"):
-        noise = abs(loss(x))
-        for _ in range(3):
-            v = rng.standard_normal(x.shape)
-            v = v + 1j * rng.standard_normal(x.shape) if x.dtype.kind == "c" else v
-            wanted = float(np.real(np.vdot(g, v)))
-            usual = norm(g) * norm(v) / np.sqrt(x.size)
-            slope, left, right = slope_along(loss, x, v, noise)
-            if abs(left - right) > 1e-3 * (abs(left) + abs(right) + usual):
-                continue
-            scale = max(usual, abs(wanted), noise * 1e-6, 1e-300)
-            if abs(slope - wanted) > 1e-6 * scale:
-                # As above: a gradient that cancels (a bias before a batch norm) is as exact as what cancelled.
-                scale = max(scale, _uncancelled(target) * norm(v) / np.sqrt(x.size))
-            errors.append(abs(slope - wanted) / scale)
-    return max(errors, default=float("nan"))
-
-
-def _uncancelled(target: Value) -> float:
-    """The norm that the gradient would have, did nothing cancel in the last products."""
-    total = 0.0
-    for product in target.products:
-        if product.array is not None and product.consumer.primitive is not project and not product.consumer.several:
-            local = _Local(product)
-            total += norm(local.rule([None if g is None else np.asarray(np.abs(g), g.dtype) for g in local.g]))
-    return total

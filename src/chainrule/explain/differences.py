@@ -1,7 +1,7 @@
 """Finite differences of fourth order, with a step that fits the numbers.
 
 The difference of second order beside that of fourth says how far both can be trusted; of
-several steps the one whose two differences agree best is taken, whatever is expected.
+several steps the one whose differences agree best is taken, whatever is expected.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def slope_along(
         ends = {k: f(x + k * h * v) for k in (-2, -1, 1, 2)}
         second = (ends[1] - ends[-1]) / (2 * h)
         fourth = (8 * (ends[1] - ends[-1]) - (ends[2] - ends[-2])) / (12 * h)
-        doubt = abs(fourth - second) + 1e-16 * noise / h if np.isfinite(fourth) else np.inf
+        # A kink close by may leave both differences the same, but not how much the two sides differ.
+        bend = abs((ends[2] + ends[-2] - 2 * middle) / (2 * h) - 2 * (ends[1] + ends[-1] - 2 * middle) / h)
+        doubt = abs(fourth - second) + bend + 1e-16 * noise / h if np.isfinite(fourth) else np.inf
         found.append((doubt, fourth))
         left, right = (middle - ends[-1]) / h, (ends[1] - middle) / h
         if abs(fourth - second) <= CONSISTENT * abs(fourth) and abs(left - right) <= 1e-2 * abs(fourth):

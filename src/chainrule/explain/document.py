@@ -25,7 +25,7 @@ finite is one of the strings "NaN", "Infinity", "-Infinity".
                 that belong to no module
     answers     what the gradient's state gives rise to ask: zero, tiny, huge, NaN, where it came from
     check       null, or what `Explanation.check` found: {"ok", "largest_error",
-                "largest_rounding", "whole", "steps", "worst_step"}
+                "largest_rounding", "whole", "whole_rounding", "sides", "steps", "worst_step"}
 
 Entries of complex numbers in "scalars" are texts ("0.5-1j").
 A *formula* (FORMULA below) is a list [template, name, name, …]: fill the gaps of templates[first] with
@@ -271,6 +271,8 @@ def _check(e: Explanation) -> dict[str, Any] | None:
         "largest_error": number(found.largest_error),
         "largest_rounding": number(found.largest_rounding),
         "whole": number(found.whole),
+        "whole_rounding": number(found.whole_rounding),
+        "sides": found.sides,
         "steps": len(found.products),
         "ok": found.ok,
         "worst_step": None if worst is None else f"{worst.primitive}, back to {worst.operand}",

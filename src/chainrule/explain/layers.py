@@ -18,7 +18,7 @@ from ..core.program import expression_at
 from ..core.source import Location
 from ..nn import functional
 from ..nn.containers import ModuleList, Sequential
-from ..nn.functional import rotary
+from ..nn.functional import detection, rotary
 from ..nn.module import Module
 from .formulas import Formula, derivative_symbol, joined
 from .names import Name, Places, call_of
@@ -55,7 +55,7 @@ class Group:
         """The class of the layer, the name of the function, or that of the operation."""
         if self.module is not None:
             return type(self.module).__name__
-        if any(hasattr(module, self.function) for module in (functional, array, linalg, rotary)):
+        if any(hasattr(module, self.function) for module in (functional, detection, array, linalg, rotary)):
             return self.function
         primitive = self.values[-1].primitive
         return primitive.name if primitive else ""

@@ -16,7 +16,7 @@ from ..layers import Equation, Group, Symbol
 from ..names import Name
 from ..steps import flat
 from ..trace import Value
-from . import attention, linear, losses, moves, normalisation, pointwise, pooling, recurrent
+from . import attention, detection, linear, losses, moves, normalisation, pointwise, pooling, recurrent
 from .call import REARRANGE, Call, Candidate, Form, forms, of_several
 
 AGREES = {"float64": 1e-9, "complex128": 1e-9}  # of other data types their rounding allows 1e-4
@@ -82,7 +82,7 @@ def _primitives(group: Group) -> set[str]:
     names = _primitives_of(group)
     rest = names - REARRANGE
     products = {"affine", "conv", "conv_transpose"}
-    return rest if len(rest) == 1 else products & rest if rest <= {*products, "add", "pad"} else set()
+    return rest if len(rest) == 1 else products & rest if rest <= {*products, "add", *moves.MOVES} else set()
 
 
 def _primitives_of(group: Group) -> set[str]:

@@ -108,14 +108,14 @@ class Call:
     def parameter(self, name: str) -> Value | None:
         """The input that is the module's parameter of this name."""
         owner = getattr(self.module, name, None)
-        return None if owner is None else next((v for v in self.group.inputs if _is_value_of(v, owner)), None)
+        return None if owner is None else next((v for v in self.group.inputs if is_value_of(v, owner)), None)
 
     def data(self) -> list[Value]:
         """The floating inputs that are no parameters of the module, largest first."""
         own = list(self.module.parameters()) if self.module is not None else []
         found = [
             v for v in self.group.inputs
-            if not v.several and v.dtype.kind == "f" and v.size > 1 and not any(_is_value_of(v, p) for p in own)
+            if not v.several and v.dtype.kind == "f" and v.size > 1 and not any(is_value_of(v, p) for p in own)
         ]  # fmt: skip
         return sorted(found, key=lambda v: (not v.requires_grad, -v.size))
 
@@ -132,7 +132,7 @@ class Call:
         return "δ", r"\delta", f"∂L/∂{self.names[self.output].label}, what comes in", None
 
 
-def _is_value_of(value: Value, parameter: Any) -> bool:
+def is_value_of(value: Value, parameter: Any) -> bool:
     """Whether a value is a parameter's; of one that asks for no gradient the graph has the array only."""
     return value.node.owner is parameter or value.value is getattr(parameter, "_value", value)
 

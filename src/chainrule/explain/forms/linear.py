@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..trace import Value
-from .call import Call, Candidate, as_rows, equation, form, numbers, plain
+from .call import REARRANGE, Call, Candidate, as_rows, equation, form, numbers, plain
+from .moves import MOVES, moved_back
 
 
 @form("affine", "matmul", "Linear", "linear")
@@ -53,6 +54,9 @@ def convolution(call: Call) -> Iterator[Candidate]:
     node = call.node("conv")
     assert node is not None
     x, w = (call.source(v) for v in node.inputs)
+    border = x if x in call.group else None  # the image with a border made of itself
+    if border is not None:
+        x = _within(call, border)
     b = next((v for v in call.group.inputs if v not in (x, w) and v.requires_grad and v.size == w.shape[0]), None)
     delta = call.delta.reshape(node.shape)
     image, kernel = numbers(node.inputs[0]), numbers(node.inputs[1])
@@ -69,10 +73,14 @@ def convolution(call: Call) -> Iterator[Candidate]:
                                   "added up over samples and positions", "b_{o}"))  # fmt: skip
         gradients[b] = delta.sum(axis=(0, *range(2, delta.ndim))).reshape(b.shape)
     if x.requires_grad:
+        continued = "" if border is None else "; an entry that the border repeats gets the parts of all its copies"
         equations.append(equation("x[n, c, q]", "Σ δ[n, o, q - k] · W[o, c, k]",
                                   r"\sum_{o, k} \delta_{n o, q - k} \, W_{o c k}",
-                                  "the kernel, flipped, runs over δ", "x_{n c q}"))  # fmt: skip
-        gradients[x] = to_image.reshape(x.shape)
+                                  "the kernel, flipped, runs over δ" + continued, "x_{n c q}"))  # fmt: skip
+        if border is None:
+            gradients[x] = to_image.reshape(x.shape)
+        else:
+            gradients |= moved_back(call, border, to_image)[0]
     first = plain("y[n, o, p] = Σ x[n, c, p + k] · W[o, c, k]" + (" + b[o]" if b is not None else ""),
                   r"y_{n o p} = \sum_{c, k} x_{n c, p + k} \, W_{o c k}" + (" + b_{o}" if b is not None else ""),
                   "n samples, c input and o output channels, p positions, k places of the kernel")  # fmt: skip
@@ -80,6 +88,14 @@ def convolution(call: Call) -> Iterator[Candidate]:
     if b is not None:
         rows.append(("b", "b", "the bias", b))
     yield Candidate([first, *equations], call.legend(*rows, call.delta_row()), gradients)
+
+
+def _within(call: Call, border: Value) -> Value:
+    """The image that a border was put around by moving entries of it; ValueError where it is something else."""
+    for value in call.group.values[: call.group.values.index(border) + 1]:
+        if value.primitive is None or value.primitive.name not in MOVES | REARRANGE:
+            raise ValueError("the image is computed within the call")
+    return call.data()[0]
 
 
 def _conv_gradients(delta: np.ndarray, x: np.ndarray, w: Any, params: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

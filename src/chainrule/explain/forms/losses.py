@@ -91,7 +91,7 @@ def robust(call: Call) -> Iterator[Candidate]:
     widths = [1.0, *(width for c in constants for width in (c, 2 * c))]
     widths += [getattr(call.module, name) for name in ("beta", "delta") if hasattr(call.module, name)]
     legend = call.legend(("x", "x", "the prediction", x), ("t", "t", "the target", t))
-    for over, written, latex in _reductions(call, x):
+    for over, written, latex in reductions(call, x):
         for width in dict.fromkeys(w for w in widths if w > 0):
             clipped = np.clip(values, -width, width)
             for slope, text, tex, meaning in (
@@ -107,7 +107,7 @@ def robust(call: Call) -> Iterator[Candidate]:
                 yield Candidate([equation("x", text + written, latex + tex, meaning)], legend, gradients.found)
 
 
-def _reductions(call: Call, x: Value) -> Iterator[tuple[np.ndarray, str, str]]:
+def reductions(call: Call, x: Value) -> Iterator[tuple[np.ndarray, str, str]]:
     """What arrives at every entry, if the loss is their mean, their sum, or not reduced; and how it is written."""
     if call.delta.size == 1:
         yield call.delta.item() / x.size * np.ones(x.shape), " / n", r"\frac{1}{n} "
@@ -132,6 +132,49 @@ def likelihood(call: Call) -> Iterator[Candidate]:
         for count, written, latex in ((len(picked), " / N", r"-\frac{1}{N} y"), (1, "", "-y")):
             equations = [equation("s", f"-y{written}", latex, "only the right class's entry counts")]
             yield Candidate(equations, legend, {s: -call.delta.item() / count * chosen})
+
+
+@form("kl_div", "KLDivLoss")
+def divergence(call: Call) -> Iterator[Candidate]:
+    """L = Σ t (ln t - x): the divergence of log-probabilities x from t, or from exp(t), averaged or not."""
+    error = call.node("subtract")
+    if error is None:
+        return
+    product = next((v for v in call.group.values if v.primitive and v.primitive.name == "multiply"), None)
+    data = [v for v in call.group.inputs if not v.several and v.dtype.kind == "f" and v.shape == error.shape]
+    for x, t in itertools.permutations(data, 2):
+        values, target = numbers(x), numbers(t)
+        for logarithms in (product is not None and error in product.inputs, False):
+            p = np.exp(target) if logarithms else target
+            with_logs = target if logarithms else np.log(np.where(target > 0, target, 1))
+            legend = call.legend(("x", "x", "the log-probabilities", x), ("t", "t", "the target", t))
+            name, logarithm, tex = ("p", "t", "t") if logarithms else ("t", "ln t", r"\ln t")
+            meaning = "how far x is from the target" + ", whose probabilities are p = exp(t)" * logarithms
+            for over, written, latex in [*reductions(call, x), *_by_samples(call, x)]:
+                summed = "" if "δ" in written else "Σ "
+                equations = [
+                    plain(f"L = {summed}{name} ({logarithm} - x)" + (written if summed else ""),
+                          (f"L = {latex}\\sum" if summed else "L =") + rf" {name} \, ({tex} - x)", meaning),
+                    equation("x", f"-{name}{written}", f"-{latex}{name}",
+                             "the target alone decides; log_softmax before it takes the mean off, which leaves p - t"),
+                ]  # fmt: skip
+                gradients = Gradients()
+                gradients.add(x, -(over * p))
+                if t.requires_grad:
+                    slope = np.where(p > 0, with_logs - values + 1, -values) * (p if logarithms else 1)
+                    factor = "p " * logarithms
+                    equations.append(
+                        equation("t", f"{factor}({logarithm} - x + 1){written}",
+                                 latex + factor + rf"({tex} - x + 1)", "")
+                    )  # fmt: skip
+                    gradients.add(t, over * slope)
+                yield Candidate(equations, legend, gradients.found)
+
+
+def _by_samples(call: Call, x: Value) -> Iterator[tuple[np.ndarray, str, str]]:
+    """As `reductions`, for the sum over the number of samples."""
+    if call.delta.size == 1 and x.shape:
+        yield call.delta.item() / x.shape[0] * np.ones(x.shape), " / N", r"\frac{1}{N} "
 
 
 @form("cosine_similarity", "CosineSimilarity")

@@ -27,35 +27,43 @@ MOVES = frozenset(
 
 
 def rearrangement(call: Call) -> Iterator[Candidate]:
-    """Every entry of the result is one of the input, or none.
+    """Every entry of the result is one of the input, or none."""
+    gradients, copies = moved_back(call, call.output, call.delta)
+    text, latex = ("Σ δ", r"\sum \delta") if copies > 1 else ("δ", r"\delta")
+    meaning = "each entry gets the gradients of the places that it went to" + (", added up" if copies > 1 else "")
+    data = [v for v in gradients if v.requires_grad]
+    legend = call.legend(*(("x", "x", "the input", v) for v in data[:1]), call.delta_row())
+    yield Candidate([equation("x", text, latex, meaning)], legend, gradients)
 
-    Which one is found by sending the entries' numbers through the operations.
+
+def moved_back(call: Call, end: Value, delta: np.ndarray) -> tuple[dict[Value, np.ndarray], int]:
+    """What arrives at `end`, which only moves made of the call's inputs, at each of these; and to how many places
+    an entry went at most.
+
+    Where an entry went is found by sending the entries' numbers through the operations.
     """
     places: dict[Value, Any] = {}
     moved: list[tuple[Value, int]] = []
-    end = 1  # 0 stands for what comes from nowhere: the border of a padding
+    count = 1  # 0 stands for what comes from nowhere: the border of a padding
     for value in call.group.inputs:
         if value.several or value.dtype.kind != "f":
             places[value] = value.array()
             continue
-        moved.append((value, end))
-        places[value] = np.arange(end, end + value.size, dtype=np.float64).reshape(value.shape)
-        end += value.size
-    for value in call.group.values:
+        moved.append((value, count))
+        places[value] = np.arange(count, count + value.size, dtype=np.float64).reshape(value.shape)
+        count += value.size
+    for value in call.group.values[: call.group.values.index(end) + 1]:
         assert value.primitive is not None
         params = {**value.params, "value": 0.0} if value.primitive.name == "pad" else value.params
         places[value] = value.primitive.evaluate([places[i] for i in value.inputs], params)
-    where = places[call.output].astype(np.int64).ravel()
-    total = np.bincount(where, call.delta.ravel(), minlength=end)
-    copies = np.bincount(where, minlength=end)[1:].max(initial=0)
-    text, latex = ("Σ δ", r"\sum \delta") if copies > 1 else ("δ", r"\delta")
-    meaning = "each entry gets the gradients of the places that it went to" + (", added up" if copies > 1 else "")
+    where = places[end].astype(np.int64).ravel()
+    total = np.bincount(where, delta.ravel(), minlength=count)
+    reached = np.bincount(where, minlength=count)
     gradients = Gradients()
     for value, start in moved:
-        gradients.add(value, total[start : start + value.size].reshape(value.shape))
-    data = [v for v, _ in moved if v.requires_grad]
-    legend = call.legend(*(("x", "x", "the input", v) for v in data[:1]), call.delta_row())
-    yield Candidate([equation("x", text, latex, meaning)], legend, gradients.found)
+        if reached[start : start + value.size].any():
+            gradients.add(value, total[start : start + value.size].reshape(value.shape))
+    return gradients.found, int(reached[1:].max(initial=0))
 
 
 @form("apply_rotary")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..layers import Equation
 from ..trace import Value
-from .call import Call, Candidate, Gradients, equation, form, numbers, numbers_of, plain
+from .call import Call, Candidate, Gradients, equation, form, is_value_of, numbers, numbers_of, plain
 from .cells import CELLS, Cell
 
 
@@ -35,11 +35,11 @@ def recurrent(call: Call) -> Iterator[Candidate]:
         return
     cell = CELLS[layer.mode]
     sweeps = [v for v in call.group.values if v.several and hasattr(v.primitive, "steps")]
-    if not sweeps and layer.num_layers == 1 and not layer.bidirectional and not layer.proj_size:
-        yield from _unrolled(call, cell)
-    if len(sweeps) != layer.num_layers * (1 + layer.bidirectional):
-        return
     suffixes = [f"_l{k}{back}" for k in range(layer.num_layers) for back in ("", "_reverse")[: 1 + layer.bidirectional]]
+    if not sweeps:
+        yield from _unrolled(call, cell, suffixes)
+    if len(sweeps) != len(suffixes):
+        return
     gradients = Gradients()
     for suffix, sweep in zip(suffixes, sweeps, strict=True):
         sums = sweep.inputs[0]
@@ -145,33 +145,76 @@ def _arrangement(layer: Any) -> list[Equation]:
     return found
 
 
-def _unrolled(call: Call, cell: Cell) -> Iterator[Candidate]:
-    """A recurrent layer whose steps are nodes of their own."""
-    affine = [v for v in call.group.values if v.primitive and v.primitive.name in ("affine", "matmul")]
-    if len(affine) < 2:
+def _unrolled(call: Call, cell: Cell, suffixes: list[str]) -> Iterator[Candidate]:
+    """Recurrent layers whose steps are nodes of their own: what arrives at each step's state is taken from there."""
+    values = call.group.values
+    sums = [_product_with(call, values, "weight_ih" + suffix) for suffix in suffixes]
+    if any(v is None for v in sums):
         return
-    sums, *products = affine
-    starts = [call.group.values.index(v) for v in products]
+    starts = [values.index(v) for v in sums if v is not None]
     gradients = Gradients()
-    rows, to_sums = numbers(sums.inputs[0]), np.zeros(sums.shape)
-    for start, end in zip(starts, [*starts[1:], len(call.group.values)], strict=True):
-        values = call.group.values[start:end]
-        taken = next((v for v in values if sums in v.inputs and v.primitive and v.primitive.name == "index"), None)
-        part = slice(None) if taken is None else slice(*taken.params["pattern"][0][1:3])
-        inner = _with_bias(call, values[0], "bias_hh_l0") if cell is CELLS["GRU"] else values[0]
-        step = _step_back(call, cell, values, numbers(sums)[part], inner)
-        if step is None:
+    first = None
+    for suffix, start, end in zip(suffixes, starts, [*starts[1:], len(values)], strict=True):
+        swept = values[start + 1 : end]
+        if not _add_unrolled(gradients, call, cell, suffix, values[start], swept):
             return
-        to_sums[part] += step.sums
-        _add_recurrent(gradients, call, "_l0", values[0], step)
-    gradients.add(call.parameter("weight_ih_l0"), to_sums.T @ rows)
-    gradients.add(call.parameter("bias_ih_l0"), to_sums.sum(0))
-    gradients.add(*_to_input(call, sums.inputs[0], to_sums @ numbers(sums.inputs[1]), call.module.batch_first))
+        first = first or values[start].inputs[0]
+    assert first is not None
     legend = call.legend(
-        ("x", "x", "the input", call.source(sums.inputs[0])), ("W", "W", "", call.parameter("weight_ih_l0")),
+        ("x", "x", "the input", call.source(first)), ("W", "W", "", call.parameter("weight_ih_l0")),
         ("U", "U", "", call.parameter("weight_hh_l0")),
     )  # fmt: skip
-    yield Candidate([*cell.equations(), *_shared("[t]")], legend, gradients.found)
+    equations = [*cell.equations(), *(_projected() if call.module.proj_size else []), *_shared("[t]")]
+    yield Candidate([*equations, *_arrangement(call.module)], legend, gradients.found)
+
+
+def _projected() -> list[Equation]:
+    """The output of an LSTM made smaller."""
+    return [
+        plain("h′[t] = P h[t]", r"h'_{t} = P \, h_{t}",
+              "projected to a smaller width: the output, and what U reads in place of h"),
+        equation("h[t]", "∂L/∂h′[t] P", r"\frac{\partial L}{\partial h'_{t}} P", "", "h_{t}"),
+        equation("P", "Σ (∂L/∂h′[t])ᵀ h[t]",
+                 r"\sum_{t} \left( \frac{\partial L}{\partial h'_{t}} \right)^{\top} h_{t}", "added up over time"),
+    ]  # fmt: skip
+
+
+def _product_with(call: Call, values: list[Value], parameter: str) -> Value | None:
+    """The first product with a parameter of the layer."""
+    return next(iter(_products_with(call, values, parameter)), None)
+
+
+def _products_with(call: Call, values: list[Value], parameter: str) -> list[Value]:
+    owner = getattr(call.module, parameter, None)
+    products = [v for v in values if v.primitive and v.primitive.name in ("affine", "matmul")]
+    return [] if owner is None else [v for v in products if is_value_of(v.inputs[1], owner)]
+
+
+def _add_unrolled(gradients: Gradients, call: Call, cell: Cell, suffix: str, sums: Value, swept: list[Value]) -> bool:
+    """Add what one layer in one direction hands back; False if its steps are not those of the cell."""
+    products = _products_with(call, swept, "weight_hh" + suffix)
+    if not products:
+        return False
+    starts = [swept.index(v) for v in products]
+    rows, to_sums = numbers(sums.inputs[0]), np.zeros(sums.shape)
+    for start, end in zip(starts, [*starts[1:], len(swept)], strict=True):
+        values = swept[start:end]
+        taken = next((v for v in values if sums in v.inputs and v.primitive and v.primitive.name == "index"), None)
+        part = slice(None) if taken is None else slice(*taken.params["pattern"][0][1:3])
+        inner = _with_bias(call, values[0], "bias_hh" + suffix) if cell is CELLS["GRU"] else values[0]
+        projection = _product_with(call, values, "weight_hr" + suffix)
+        step = _step_back(call, cell, values, numbers(sums)[part], inner, projection)
+        if step is None:
+            return False
+        to_sums[part] += step.sums
+        _add_recurrent(gradients, call, suffix, values, step, start == starts[0])
+        if projection is not None:
+            to_p = call.gradient(projection).T @ numbers(projection.inputs[0])
+            gradients.add(call.parameter("weight_hr" + suffix), to_p)
+    gradients.add(call.parameter("weight_ih" + suffix), to_sums.T @ rows)
+    gradients.add(call.parameter("bias_ih" + suffix), to_sums.sum(0))
+    gradients.add(*_to_input(call, sums.inputs[0], to_sums @ numbers(sums.inputs[1]), call.module.batch_first))
+    return True
 
 
 @form("RNNCell", "LSTMCell", "GRUCell", several=True)
@@ -194,7 +237,7 @@ def single_step(call: Call) -> Iterator[Candidate]:
     gradients.add(call.parameter("weight_ih"), step.sums.T @ np.atleast_2d(numbers(x)))
     gradients.add(call.parameter("bias_ih"), step.sums.sum(0))
     gradients.add(x, (step.sums @ numbers(first.inputs[1])).reshape(x.shape))
-    _add_recurrent(gradients, call, "", second, step)
+    _add_recurrent(gradients, call, "", values, step, True)
     legend = call.legend(
         ("x", "x", "the input", x), ("h", "h", "the state before", call.source(second.inputs[0])),
         ("W", "W", "", call.parameter("weight_ih")), ("U", "U", "", call.parameter("weight_hh")),
@@ -211,8 +254,13 @@ class _StepBack(NamedTuple):
     memory: tuple[Value, np.ndarray] | None
 
 
-def _step_back(call: Call, cell: Cell, values: list[Value], sums: np.ndarray, inner: Value) -> _StepBack | None:
-    """The step that begins with `values[0]`, the product of U and the state before, back to its operands."""
+def _step_back(
+    call: Call, cell: Cell, values: list[Value], sums: np.ndarray, inner: Value, projection: Value | None = None
+) -> _StepBack | None:
+    """The step that begins with `values[0]`, the product of U and the state before, back to its operands.
+
+    `projection` is the product that makes the step's output from o · tanh(c), where there is one.
+    """
     product = values[0]
     before: list[Any] = [np.atleast_2d(numbers(product.inputs[0]))]
     memory = None
@@ -227,7 +275,10 @@ def _step_back(call: Call, cell: Cell, values: list[Value], sums: np.ndarray, in
         hidden = next((v for v in values if squashed is not None and squashed in v.inputs), None)
         rest = sum((numbers_of(p.array) for p in new.products if p.consumer is not squashed and p.array is not None),
                    np.zeros(new.shape))  # fmt: skip
-        arriving = [np.zeros(new.shape) if hidden is None else call.gradient(hidden)]
+        if projection is not None:
+            arriving = [call.gradient(projection) @ numbers(projection.inputs[1])]
+        else:
+            arriving = [np.zeros(new.shape) if hidden is None else call.gradient(hidden)]
         arriving.append(np.abs(rest) if call.sized else rest)
     else:
         kinds = ("add",) if cell is CELLS["GRU"] else ("tanh", "relu")
@@ -242,15 +293,18 @@ def _step_back(call: Call, cell: Cell, values: list[Value], sums: np.ndarray, in
     return _StepBack(da, du, to_hidden, None if memory is None else (memory, back[1].reshape(memory.shape)))
 
 
-def _add_recurrent(gradients: Gradients, call: Call, suffix: str, product: Value, step: _StepBack) -> None:
-    """Add what a step hands back to U, its bias and the states before."""
-    h = call.source(product.inputs[0])
+def _add_recurrent(
+    gradients: Gradients, call: Call, suffix: str, values: list[Value], step: _StepBack, first: bool
+) -> None:
+    """Add what a step, which begins with `values[0]`, hands back to U, its bias and the states before."""
+    h = values[0].inputs[0]
     gradients.add(call.parameter("weight_hh" + suffix), step.inner.T @ np.atleast_2d(numbers(h)))
     gradients.add(call.parameter("bias_hh" + suffix), step.inner.sum(0))
-    outside = [(h, step.hidden.reshape(h.shape)), *([] if step.memory is None else [step.memory])]
-    for state, gradient in outside:
-        if state not in call.group:
-            gradients.add(state, gradient)
+    for state, gradient in [(h, step.hidden), *([] if step.memory is None else [step.memory])]:
+        # A state that the step before made is read by others, too, and gets more than this step's part.
+        if state not in call.group or (first and all(p.consumer in values for p in state.products)):
+            source = call.source(state)
+            gradients.add(source, gradient.reshape(source.shape))
 
 
 def _with_bias(call: Call, product: Value, name: str) -> Value:

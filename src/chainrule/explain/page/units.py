@@ -16,7 +16,7 @@ from .record import after, consumers_of, record
 Records = list[dict[str, Any]]
 _GATES = {
     "lstm": ("input gate i", "forget gate f", "content g", "output gate o"),
-    "gru": ("reset gate r", "update gate z"),
+    "gru": ("reset gate r", "update gate z", "content n"),
     "rnn_tanh": ("state h",),
     "rnn_relu": ("state h",),
 }
@@ -149,8 +149,8 @@ def _gates(e: Explanation, sweep: Value, count: int) -> Records:
     inner = sweep.inputs[2 + cell.states].array() if len(sweep.inputs) > 2 + cell.states else None
     swept = sweep_back(cell, sweep, u, inner)
     rows, w = sums.inputs[0].array(), sums.inputs[1].array()
-    bias = (sums.inputs[2].array() if len(sums.inputs) > 2 else 0.0) + (0.0 if inner is None else inner)
-    bias = np.broadcast_to(bias, u.shape[0])
+    input_bias = np.broadcast_to(sums.inputs[2].array() if len(sums.inputs) > 2 else 0.0, u.shape[0])
+    bias = input_bias + (0.0 if inner is None else inner)
     if not _finite(swept.sums) or not swept.sums.size:
         return []
     hidden = u.shape[1]
@@ -158,28 +158,43 @@ def _gates(e: Explanation, sweep: Value, count: int) -> Records:
     steps = {row: t for t, (start, stop) in enumerate(primitive.steps) for row in range(start, stop)}
     labels = [f"x {i}" for i in range(rows.shape[1])] + [f"h {i}" for i in range(hidden)]
     found = []
+    reset = _reset(swept.total) if name == "gru" else None
     for number, gate in enumerate(_GATES[name]):
         block = np.abs(swept.sums[:, number * hidden : (number + 1) * hidden])
+        content = reset if gate == "content n" else None
         for unit in np.argsort(-block.max(axis=0), kind="stable")[: max(1, count // len(_GATES[name]))]:
             row, column = int(block[:, unit].argmax()), number * hidden + int(unit)
-            z, back = swept.total[row, column], swept.sums[row, column]
-            kind = "relu" if name == "rnn_relu" else "tanh" if gate[0] in "cs" else "sigmoid"
-            a, slope = _activated(kind, z)
+            h, b, back = swept.hidden[row], bias[column], swept.sums[row, column]
             words = {
                 "z": f"The {gate} of unit {unit} at step {steps[row]} reads the {rows.shape[1]} inputs x and the "
                 f"{hidden} states h of the step before.",
                 "dW": "What this one step adds to the gradient of each weight: all steps share W and U.",
                 "dx": "What the gate hands back: to the inputs x of this step, and by the states h to the step before.",
             }
+            shown = labels
+            if content is not None:
+                # r stands before the product with U and its bias.
+                r = float(content[row, unit])
+                h, b = r * h, input_bias[column] + r * (inner[column] if inner is not None else 0.0)
+                shown = [label.replace("h ", "r h ") for label in labels]
+                words["z"] += f" The states count r = {r:.4g} times: the reset gate of this unit."
+                words["dx"] += f" There they arrive times r = {r:.4g}."
+            z = float(w[column] @ rows[row] + u[column] @ h + b)
+            kind = "relu" if name == "rnn_relu" else "tanh" if gate[0] in "cs" else "sigmoid"
+            a, slope = _activated(kind, z)
             found.append(
                 record(
                     label, sweep.index, f"{gate}, unit {unit}, step {steps[row]}", row, kind,
-                    np.concatenate([w[column], u[column]]), np.concatenate([rows[row], swept.hidden[row]]),
-                    bias[column],
-                    z=z, a=a, slope=slope, dL_da=back / slope if slope else 0.0, dL_dz=back, labels=labels, words=words,
+                    np.concatenate([w[column], u[column]]), np.concatenate([rows[row], h]), b,
+                    z=z, a=a, slope=slope, dL_da=back / slope if slope else 0.0, dL_dz=back, labels=shown, words=words,
                 )
             )  # fmt: skip
     return found
+
+
+def _reset(total: np.ndarray) -> np.ndarray:
+    """The reset gates r of a GRU, (rows, units), from what its gates get."""
+    return 1 / (1 + np.exp(-total[:, : total.shape[1] // 3]))
 
 
 def _activated(kind: str, z: float) -> tuple[float, float]:

@@ -171,6 +171,10 @@ class _Recurrence(Primitive):
         self.saved: dict[str, Any] = {}
         self.pulled: tuple[Any, list[Tensor | None]] | None = None
 
+    def again(self) -> _Recurrence:
+        """Another node's, which can be evaluated without changing what this one holds for its way back."""
+        return _Recurrence(self.cell, self.steps)
+
     def _sweep(self, x: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
         count = self.cell.states
         out, last, self.saved = self.cell.forward(x, others[:count], *others[count:], self.steps)

@@ -1,0 +1,198 @@
+"""The whole chain: gradients beside differences of the loss, both of the graph computed again in float64.
+
+The graph's own gradients are compared with those of the same rules in float64. A unit that
+float32 has on the other side of a kink (a relu at 1e-9) is counted: there the two gradients
+differ by right, and the comparison is made with the graph's sides.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..core.autodiff import unrecorded
+from ..core.primitive import project
+from ..core.tensor import new_tensor
+from .differences import slope_along
+from .precision import apart, double, double_params
+from .steps import flat, norm
+from .trace import Trace, Value
+
+# Their derivative jumps where an operand crosses a border.
+_SIDED = frozenset({"abs", "max", "maximum", "min", "minimum", "relu", "window_max"})
+
+
+class Whole(NamedTuple):
+    """What was found about the whole chain.
+
+    Attributes:
+        error: largest difference of a gradient in float64 from slopes of the loss; relative. NaN
+            where the loss has a kink in every direction that was tried.
+        rounding: largest difference of the graph's gradient and that in float64; relative.
+        sides: entries that the graph and float64 have on different sides of a kink.
+    """
+
+    error: float
+    rounding: float
+    sides: int
+
+
+def check_whole(trace: Trace, targets: list[Value]) -> Whole:
+    """Check the gradients of some values."""
+    asked = [
+        t for t in targets
+        if t is not trace.loss and not t.several and t.size
+        and t.gradient is not None and np.isfinite(flat(t.gradient)).all()
+    ]  # fmt: skip
+    if not asked:
+        return Whole(0.0, 0.0, 0)
+    with np.errstate(all="ignore"):
+        doubled = Doubled(trace, set(asked))
+        own = doubled.gradients()
+        sided = doubled.gradients(sides_of_graph=True) if doubled.sides else own
+        errors = [doubled.error(t, own.get(t)) for t in asked]
+        rounding = max(_rounding(t, sided.get(t)) for t in asked)
+    return Whole(max((e for e in errors if e == e), default=float("nan")), rounding, doubled.sides)
+
+
+def _rounding(target: Value, exact: np.ndarray | None) -> float:
+    """How far the graph's gradient is from the exact one; where it cancels, beside what cancelled."""
+    if exact is None:
+        return 0.0
+    difference = norm(double(target.gradient) - exact)
+    found = difference / (norm(exact) or 1.0)
+    return found if found <= 1e-5 else difference / max(norm(exact), uncancelled(target), 1e-300)
+
+
+class Doubled:
+    """A graph in float64.
+
+    Attributes:
+        values: by value, what it is in float64.
+        sides: entries that the graph has on the other side of a kink; known after `gradients`.
+    """
+
+    def __init__(self, trace: Trace, targets: set[Value]) -> None:
+        self.trace = trace
+        self.leads = trace.leading_to(list(targets))
+        self.targets = targets
+        self.values: dict[Value, Any] = {}
+        self.primitives: dict[Value, Any] = {}
+        self.sides = 0
+        for value in trace.values:
+            if value.primitive is None:
+                self.values[value] = double(value.array())
+            elif value.primitive is project:
+                self.values[value] = self.values[value.inputs[0]][value.params["index"]]
+            else:
+                self.primitives[value] = apart(value.primitive)
+                inputs = [self.values[i] for i in value.inputs]
+                self.values[value] = self.primitives[value].evaluate(inputs, double_params(value.params))
+
+    @property
+    def seed(self) -> np.ndarray:
+        """∂L/∂L, or the gradient that was given for the loss."""
+        given = self.trace.loss.gradient
+        return np.ones(self.trace.loss.shape) if given is None else double(given)
+
+    def gradients(self, *, sides_of_graph: bool = False) -> dict[Value, np.ndarray]:
+        """The targets' gradients; `sides_of_graph` has derivatives that jump taken where the graph's numbers are."""
+        pending: dict[Value, Any] = {self.trace.loss: self.seed}
+        found: dict[Value, np.ndarray] = {}
+        for value in reversed(self.trace.values):
+            g = pending.pop(value, None)
+            if g is None:
+                continue
+            if value in self.targets:
+                found[value] = g
+            if value.primitive is project:
+                parts = pending.setdefault(value.inputs[0], [None] * len(self.values[value.inputs[0]]))
+                index = value.params["index"]
+                parts[index] = g if parts[index] is None else parts[index] + g
+                continue
+            for position, operand in enumerate(value.inputs):
+                if operand in self.leads:
+                    c = self._handed_back(value, position, g, sides_of_graph)
+                    if c is not None:
+                        pending[operand] = c if operand not in pending else pending[operand] + c
+        return found
+
+    def _handed_back(self, value: Value, position: int, g: Any, sides_of_graph: bool) -> np.ndarray | None:
+        primitive = self.primitives[value]
+        if primitive.name not in _SIDED:
+            return _pulled(primitive, position, g, self.values[value], [self.values[i] for i in value.inputs], value)
+        graph = double(value.array()), [double(i.array()) for i in value.inputs]
+        there = _pulled(primitive, position, g, *graph, value)
+        if sides_of_graph:
+            return there
+        here = _pulled(primitive, position, g, self.values[value], [self.values[i] for i in value.inputs], value)
+        if here is not None and there is not None:
+            self.sides += int((here != there).sum())
+        return here
+
+    def error(self, target: Value, g: np.ndarray | None) -> float:
+        """A gradient beside slopes of the loss along random directions; NaN where it has a kink in each of them."""
+        x = self.values[target]
+        g = np.zeros_like(x) if g is None else g
+
+        def loss(x: np.ndarray) -> float:
+            return float(np.real(np.vdot(self.seed, self._replay(target, x))))
+
+        rng = np.random.default_rng(target.size)
+        errors = []
+        noise = abs(loss(x))
+        for _ in range(3):
+            v = rng.standard_normal(x.shape)
+            v = v + 1j * rng.standard_normal(x.shape) if x.dtype.kind == "c" else v
+            wanted = float(np.real(np.vdot(g, v)))
+            usual = norm(g) * norm(v) / np.sqrt(x.size)
+            slope, left, right = slope_along(loss, x, v, noise)
+            if abs(left - right) > 1e-3 * (abs(left) + abs(right) + usual):
+                continue
+            scale = max(usual, abs(wanted), noise * 1e-6, 1e-300)
+            if abs(slope - wanted) > 1e-6 * scale:
+                # A gradient that cancels (a bias before a batch norm) is as exact as what cancelled.
+                scale = max(scale, uncancelled(target) * norm(v) / np.sqrt(x.size))
+            errors.append(abs(slope - wanted) / scale)
+        return max(errors, default=float("nan"))
+
+    def _replay(self, target: Value, x: np.ndarray) -> Any:
+        """The loss with one value replaced, everything that depends on it computed again."""
+        made: dict[Value, Any] = {target: x}
+        for value in self.trace.values:
+            if value is target or value.primitive is None or not any(i in made for i in value.inputs):
+                continue
+            inputs = [made[i] if i in made else self.values[i] for i in value.inputs]
+            if value.primitive is project:
+                made[value] = inputs[0][value.params["index"]]
+            else:
+                made[value] = self.primitives[value].evaluate(inputs, double_params(value.params))
+        return made.get(self.trace.loss, self.values[self.trace.loss])
+
+
+def _pulled(primitive: Any, position: int, g: Any, y: Any, inputs: list[Any], value: Value) -> np.ndarray | None:
+    """What a primitive hands back to one operand, as an array; None where the derivative is zero everywhere."""
+    handles = [new_tensor(a, None) for a in inputs]
+    several = type(y) is tuple
+    out: Any = tuple(new_tensor(a, None) for a in y) if several else new_tensor(y, None)
+    parts: Any = [None if p is None else new_tensor(p, None) for p in g] if several else new_tensor(g, None)
+    with unrecorded():
+        c = primitive.vjp(position, parts, out, handles, double_params(value.params))
+    return None if c is None else c.numpy()
+
+
+def uncancelled(target: Value) -> float:
+    """The norm that the gradient would have, did nothing cancel in the last products."""
+    total = 0.0
+    for product in target.products:
+        consumer = product.consumer
+        if product.array is None or consumer.primitive is project or consumer.several or consumer.gradient is None:
+            continue
+        assert consumer.primitive is not None
+        inputs = [double(v.array()) for v in consumer.inputs]
+        primitive = apart(consumer.primitive)
+        y = primitive.evaluate(inputs, double_params(consumer.params))
+        c = _pulled(primitive, product.position, np.abs(double(consumer.gradient)), y, inputs, consumer)
+        total += 0.0 if c is None else norm(c)
+    return total
