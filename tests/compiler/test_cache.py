@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chainrule.compiler import disk
 from chainrule.compiler.graph import Graph
-from chainrule.compiler.runtime import build, cache
+from chainrule.compiler.runtime import build
 
 from .programs import Builder
 
@@ -82,7 +83,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(place: Path, monkeypatch: p
 def test_the_entries_that_were_not_used_for_longest_go(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(example(1.0))
     size = sum(p.stat().st_size for p in place.iterdir())
-    monkeypatch.setattr(cache, "LIMIT", int(2.5 * size))
+    monkeypatch.setattr(disk, "LIMIT", int(2.5 * size))
     build(example(2.0))
     for age, path in enumerate(sorted(place.iterdir(), key=lambda p: p.stat().st_mtime)):
         os.utime(path, (age, age))

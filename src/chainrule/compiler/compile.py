@@ -26,12 +26,11 @@ from ..core.node import Interpreted, Node, mode
 from ..core.tensor import Tensor, new_tensor
 from . import arguments
 from .capture import capture
-from .executable import Executable, Stale
+from .executable import Executable
 from .graph import Graph
+from .places import Stale
 from .report import Report, report
 from .runtime import build
-
-_ndarray = np.ndarray
 
 log = logging.getLogger("chainrule.compiler")
 
@@ -67,22 +66,27 @@ class Compiled:
         self._name = getattr(function, "__qualname__", type(function).__name__)
         self._executables: dict[Any, list[Executable]] = {}
         self._last: Executable | None = None
-        self._form: _Form | None = None
+        self._ready: tuple[Executable, bool, np.dtype] | None = None  # the last call's, and under what it holds
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        form = self._form
-        if form is not None and not kwargs:
-            arrays = form.match(args)
-            if arrays is not None and form.executable.fits():
-                try:
-                    return _returned(form.executable, args, form.executable(arrays))
-                except Stale:
-                    pass
+        ready = self._ready
+        if ready is not None and not kwargs:
+            executable, grad, dtype = ready
+            if (
+                mode.grad is grad
+                and mode.trace is None
+                and not mode.level
+                and default_dtype() is dtype
+                and executable.fits()
+            ):
+                outputs = executable.enter(args)
+                if outputs is not None:
+                    return _returned(executable, args, outputs)
         return self._call(args, kwargs)
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call of a form that is not the last one's."""
+        """A call of another form than the last one's, or of changed state."""
         if mode.trace is not None or mode.level:
             return self.function(*args, **kwargs)  # part of a larger computation
         given: list[Any] = []
@@ -100,7 +104,8 @@ class Compiled:
             executable = self._trace(key, args, kwargs, given)
             outputs = executable(arrays)
         self._last = executable
-        self._form = None if kwargs else _Form.of(args, executable)
+        opened = not kwargs and executable.open(args)
+        self._ready = (executable, mode.grad, default_dtype()) if opened else None
         return _returned(executable, given, outputs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -178,51 +183,6 @@ class Compiled:
 
     def __repr__(self) -> str:
         return f"<compiled {self._name}>"
-
-
-class _Form:
-    """The form of a call with tensors and constant objects as arguments, in a shape that is quickly compared."""
-
-    __slots__ = ("dtype", "executable", "grad", "specs")
-
-    def __init__(self, specs: list[Any], executable: Executable) -> None:
-        self.specs = specs
-        self.executable = executable
-        self.grad = mode.grad
-        self.dtype = default_dtype()
-
-    @staticmethod
-    def of(args: tuple[Any, ...], executable: Executable) -> _Form | None:
-        """The form of these arguments; None where it is not as simple as that."""
-        if not all(type(a) is Tensor and type(a._value) is _ndarray and not a.requires_grad for a in args):
-            return None
-        return _Form([(a.shape, a.dtype) for a in args], executable)
-
-    def match(self, args: tuple[Any, ...]) -> list[np.ndarray] | None:
-        """The arguments' arrays, if the arguments have this form."""
-        specs = self.specs
-        if (
-            len(args) != len(specs)
-            or mode.grad is not self.grad
-            or mode.trace is not None
-            or mode.level
-            or default_dtype() is not self.dtype
-        ):
-            return None
-        arrays = []
-        for given, (shape, dtype) in zip(args, specs, strict=True):
-            if type(given) is not Tensor:
-                return None
-            value, node = given._value, given._node
-            if (
-                type(value) is not _ndarray
-                or value.shape != shape
-                or value.dtype is not dtype
-                or (node is not None and node.requires_grad)
-            ):
-                return None
-            arrays.append(value)
-        return arrays
 
 
 def _array(given: Any) -> Any:

@@ -7,11 +7,14 @@ state) stay where they are from call to call: their addresses are looked up once
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .graph import Graph, evaluate
+
+if TYPE_CHECKING:
+    from .runtime.program import NativeCall
 
 
 class Call(Protocol):
@@ -25,6 +28,12 @@ class Call(Protocol):
 
     def __call__(self) -> None:
         """Compute the outputs from what the inputs hold now."""
+
+    def native(self) -> NativeCall | None:
+        """The one native function that a call is; None if there is more to it."""
+
+    def fault(self) -> Exception:
+        """The error for what that function has flagged."""
 
 
 class Program(Protocol):
@@ -65,6 +74,12 @@ class _EvaluationCall:
 
     def set_output(self, position: int, array: np.ndarray) -> None:
         self._outputs[position] = array
+
+    def native(self) -> None:
+        return None
+
+    def fault(self) -> Exception:
+        raise NotImplementedError
 
     def __call__(self) -> None:
         for array, result in zip(self._outputs, evaluate(self._graph, self._inputs), strict=True):

@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from ..disk import digest, kept
 from .ir import I1, I8, I32, I64, PTR, VOID, Function, Module, Value
 from .target import Target, host, load, object_code
 
@@ -107,12 +108,14 @@ class Pool:
     Attributes:
         threads: how many a program runs on unless it is small.
         imports: the functions that programs call, for `target.load`.
+        address: of the native function behind `run`.
     """
 
     def __init__(self, code: bytes) -> None:
         self.threads = thread_count() if sys.platform != "win32" else 1
         self._library = library = load(code, (BARRIER, TAKE, FINISH, NEXT, "run", "stop", "reset"))
         self.imports = {name: library[name] for name in (BARRIER, TAKE, FINISH, NEXT)}
+        self.address = library["run"]
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(library["run"])
         self._stop = ctypes.CFUNCTYPE(None)(library["stop"])
         self._reset = ctypes.CFUNCTYPE(None)(library["reset"])
@@ -137,7 +140,8 @@ def pool_code(target: Target) -> bytes:
 @cache
 def pool() -> Pool:
     """The threads of this process."""
-    return Pool(pool_code(host()))
+    target = host()
+    return Pool(kept(digest(target, "pool"), lambda: pool_code(target)))
 
 
 class _Code:

@@ -29,7 +29,7 @@ from ..schedule.kernels import (
     WindowKernel,
 )
 from .layout import Layout
-from .work import is_shared
+from .work import is_shared, microseconds
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Image:
         constants: for each constant in memory its position among the graph's, or the array itself.
         arena: bytes of working memory.
         threads: how many threads the work is cut up for; 1 where it is too little to share.
+        microseconds: roughly what a call takes on one thread.
         faults: for each check of indices the position of the operation, for one inside of another that of the
             outer one, the graph's and its own; and the length of the axis.
         host_ops: operations of host calls that the graph itself does not have, numbered from its end.
@@ -97,6 +98,7 @@ class Image:
     constants: list[int | np.ndarray]
     arena: int
     threads: int
+    microseconds: float
     faults: list[tuple[tuple[int, ...], int]] = field(default_factory=list)
     host_ops: list[Op] = field(default_factory=list)
 
@@ -114,6 +116,7 @@ class Image:
             "constants": [c if isinstance(c, int) else _array_document(c) for c in self.constants],
             "arena": self.arena,
             "threads": self.threads,
+            "microseconds": self.microseconds,
             "faults": self.faults,
         }
 
@@ -126,6 +129,7 @@ class Image:
             [c if isinstance(c, int) else _array(c) for c in document["constants"]],
             int(document["arena"]),
             int(document["threads"]),
+            float(document["microseconds"]),
             [(tuple(map(int, path)), int(length)) for path, length in document["faults"]],
         )
 
@@ -134,7 +138,7 @@ def image(graph: Graph, planned: Layout, steps: list[str | HostKernel], names: l
     """The image of a program for `graph`; `names` are the functions of the kernels."""
     positions = {op: i for i, op in enumerate(graph.ops)}
     constants = {v: i for i, v in enumerate(graph.constants)}
-    made = Image([], [], [], planned.arena, threads)
+    made = Image([], [], [], planned.arena, threads, sum(map(microseconds, planned.kernels)))
     made.faults = [(_path(graph, fault.ops), fault.length) for fault in planned.prepared.faults]
     for step in steps:
         if isinstance(step, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,32 @@ from ..memory import ALIGNMENT
 from .image import HostCall, Image, KernelRecord, op_at
 
 _SEGMENT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+_SHORT = 20.0  # microseconds in which other Python threads may as well wait
+
+
+@dataclass(frozen=True)
+class NativeCall:
+    """A program bound to arrays, all of which is one native function, as addresses.
+
+    Attributes:
+        table: the arrays' addresses.
+        function: takes the table, a thread's number and the number of threads.
+        flag: a byte that is set when an index was out of range.
+        threads: how many run it; 1: the caller alone.
+        run: the pool's function that runs it on several.
+        releases: whether other Python threads run meanwhile.
+        owner: keeps all of it alive.
+    """
+
+    table: int
+    function: int
+    flag: int
+    threads: int
+    run: int
+    releases: bool
+    owner: Any
 
 
 class Program:
@@ -72,6 +99,15 @@ class Program:
         place = resolve(op.place)
         return IndexingError(f"{message}\n  at {place}" if place else message)
 
+    def native(self, table: int, flag: int, owner: Any) -> NativeCall | None:
+        """A call of a program that is one native function; None if it is not."""
+        if not self.is_atomic or not self._image.segments:
+            return None
+        (name,) = self._image.segments
+        run = pool().address if self.threads > 1 else 0
+        releases = self.threads > 1 or self._image.microseconds > _SHORT
+        return NativeCall(table, self._library[name], flag, self.threads, run, releases, owner)
+
     def calls(self, arrays: list[np.ndarray], table: int) -> list[Callable[[], None]]:
         """What a call runs in order, on these arrays and the table of their addresses."""
         calls: list[Callable[[], None]] = []
@@ -94,7 +130,8 @@ class BoundProgram:
 
     def __init__(self, program: Program, arrays: list[np.ndarray], inputs: int, flags: np.ndarray) -> None:
         self._program, self._arrays, self._inputs, self._flags = program, arrays, inputs, flags
-        self._flag: Any = flags.view(np.uint8).data if flags.size else b"\0"
+        self._flag_bytes = flags.view(np.uint8) if flags.size else np.zeros(1, np.uint8)
+        self._flag = self._flag_bytes.data
         self._table = (ctypes.c_uint64 * len(arrays))(*(a.ctypes.data for a in arrays))
         self.parts = program.calls(arrays, ctypes.addressof(self._table))
 
@@ -107,6 +144,14 @@ class BoundProgram:
         """Write another array as this output from now on."""
         self.set_input(self._inputs + position, array)
 
+    def native(self) -> NativeCall | None:
+        """See `Call`."""
+        return self._program.native(ctypes.addressof(self._table), self._flag_bytes.ctypes.data, self)
+
+    def fault(self) -> IndexingError:
+        """The error for an index that was out of range in the last call."""
+        return self._program.fault(self._flags)
+
     def __call__(self) -> None:
         """Compute the outputs from what the inputs hold now.
 
@@ -117,7 +162,7 @@ class BoundProgram:
         for part in self.parts:
             part()
             if flag[0]:
-                raise self._program.fault(self._flags)
+                raise self.fault()
 
 
 def _by_layout(array: np.ndarray) -> int:
