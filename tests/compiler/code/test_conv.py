@@ -1,6 +1,5 @@
 """Generated convolutions and their gradients against the primitives' NumPy values in double precision."""
 
-import ctypes
 import dataclasses
 
 import numpy as np
@@ -8,55 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.compiler.code import conv, conv_plans, conv_weights
-from chainrule.compiler.code.dense import emit_dense, plan_of
+from chainrule.compiler.code import conv, conv_plans, conv_weights, dense
+from chainrule.compiler.code.dense import plan_of
 from chainrule.compiler.code.expression import Affine, Call, Load, Outside
-from chainrule.compiler.code.ir import I64, PTR, VOID, Module, type_of
-from chainrule.compiler.code.target import assembly, can_run, load, object_code, target
-from chainrule.compiler.schedule.kernels import Store, View
+from chainrule.compiler.code.target import assembly, can_run, target
+from chainrule.compiler.schedule.kernels import Store
 from chainrule.primitives.conv import conv as conv_primitive
 from chainrule.primitives.conv import conv_transpose, conv_weight, output_size
+
+from .dense_work import Buffer, module_of, run
 
 TARGETS = [name for name in ("native", "avx2", "generic") if can_run(target(name))]
 
 
-class Buffer:
-    """An array under an identity of its own."""
-
-    def __init__(self, array):
-        self.array = np.ascontiguousarray(array)
-
-    def view(self):
-        steps = tuple(s // self.array.itemsize for s in self.array.strides)
-        return View(self, 0, steps, self.array.shape, self.array.dtype)
-
-    def index(self, offset=0):
-        return Affine(offset, enumerate(s // self.array.itemsize for s in self.array.strides))
-
-
-def module_of(work, wanted, threads):
-    plan = plan_of(work, wanted, threads)
-    module, buffers = Module(), work.buffers()
-    emit_dense(module, "work", plan, {b: i for i, b in enumerate(buffers)})
-    f = module.function("run", [PTR, I64, I64])
-    table, thread, count = f.arguments
-    places = [f.element(f.load(PTR, table, i), o, type_of(b.array.dtype)) for i, (b, o) in enumerate(buffers)]
-    f.call("work", VOID, *places, f.load(PTR, table, len(buffers)), thread, count)
-    f.ret()
-    return module, plan
-
-
-def run(work, name, threads):
-    module, plan = module_of(work, target(name), threads)
-    library = load(object_code(module, target(name)), ["run"])
-    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(library["run"])
-    room = np.full(plan.scratch * threads + 64, 255, np.uint8)
-    start = -(-room.ctypes.data // 64) * 64
-    buffers = work.buffers()
-    table = (ctypes.c_uint64 * (len(buffers) + 1))(*(b.array.ctypes.data for b, _ in buffers), start)
-    for thread in range(threads):
-        function(ctypes.addressof(table), thread, threads)
-    return plan
+@pytest.fixture(autouse=True)
+def _direct(monkeypatch):
+    """Tap by tap also where Winograd's form pays, which has tests of its own."""
+    for name in ("suits_winograd", "suits_winograd_weights"):
+        monkeypatch.setattr(dense, name, lambda work, wanted: False)
 
 
 def check(x_shape, w_shape, params, *, dtype="float32", name="native", threads=1, relu=False, ops="fbw"):

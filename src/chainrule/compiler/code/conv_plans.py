@@ -103,7 +103,7 @@ class LanesPlan(AnyPlan):
         self._share(choose([conv.outputs], self.outputs[1] * lanes, self.type, target), lanes)
         self.layout = padded(conv.size, conv.step, self.outputs, self.taps, conv.channels, 1, 0)
         self.channel = self.layout.channel + self.layout.margin + 1
-        self.is_flat = len(conv.parts) == 1 and conv.parts[0].apart == (1, 1) and _is_flat(conv)
+        self.is_flat = len(conv.parts) == 1 and conv.parts[0].apart == (1, 1) and is_flat(conv)
         self.band_rows = max(1, min(_AT_ONCE // self.outputs[1], self.outputs[0])) if self.is_flat else 1
         self.width = self.band_rows * self.outputs[1]
         self.turned = -(-self.width * max(p.apart[1] for p in conv.parts) // lanes) * lanes
@@ -147,7 +147,7 @@ def _window(conv: Convolution, part: Part, row: int) -> Pair:
     return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
 
-def _is_flat(conv: Convolution) -> bool:
+def is_flat(conv: Convolution) -> bool:
     """Whether rows of the result follow one another in everything that its stores read and write."""
     _, _, row, column = conv.axes
     width = conv.parts[0].size[1]

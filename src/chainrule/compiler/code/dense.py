@@ -13,9 +13,12 @@ from .gemm import Gemm, Plan
 from .gemm_loops import emit_gemm
 from .ir import Function, Module
 from .target import Target
+from .winograd import emit_winograd
+from .winograd_plan import WinogradPlan, WinogradWeightsPlan, suits_winograd, suits_winograd_weights
+from .winograd_weights import emit_winograd_weights
 
 Dense = Gemm | Convolution | WeightGradient
-DensePlan = Plan | ConvolutionPlan | LanesPlan | WeightGradientPlan
+DensePlan = Plan | ConvolutionPlan | LanesPlan | WinogradPlan | WeightGradientPlan | WinogradWeightsPlan
 
 
 def plan_of(work: Dense, target: Target, threads: int) -> DensePlan:
@@ -23,7 +26,11 @@ def plan_of(work: Dense, target: Target, threads: int) -> DensePlan:
     if isinstance(work, Gemm):
         return Plan(work, target, threads)
     if isinstance(work, Convolution):
+        if suits_winograd(work, target):
+            return WinogradPlan(work, target, threads)
         return (LanesPlan if suits_lanes(work, target) else ConvolutionPlan)(work, target, threads)
+    if suits_winograd_weights(work, target):
+        return WinogradWeightsPlan(work, target, threads)
     return WeightGradientPlan(work, target, threads)
 
 
@@ -40,4 +47,8 @@ def emit_dense(module: Module, name: str, plan: DensePlan, arguments: dict[tuple
         return emit_convolution(module, name, plan, arguments)
     if isinstance(plan, LanesPlan):
         return emit_lanes(module, name, plan, arguments)
+    if isinstance(plan, WinogradPlan):
+        return emit_winograd(module, name, plan, arguments)
+    if isinstance(plan, WinogradWeightsPlan):
+        return emit_winograd_weights(module, name, plan, arguments)
     return emit_weight_gradient(module, name, plan, arguments)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..code.conv_weights import WeightGradientPlan
 from ..code.loop_axes import elements
+from ..code.winograd_plan import WinogradWeightsPlan
 from ..nested import Loop
 from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel
 from ..schedule.storage import weight
@@ -50,7 +51,7 @@ def parts(kernel: Kernel, threads: int) -> int:
     """Into how many parts a shared kernel is cut: more than threads, if parts do not cost more together, so that one
     that is held up leaves little to wait for."""
     if isinstance(kernel, GemmKernel):
-        if isinstance(kernel.plan, WeightGradientPlan):  # each part copies all images
+        if isinstance(kernel.plan, WeightGradientPlan | WinogradWeightsPlan):  # each part copies all images
             return threads
         return max(threads, min(kernel.plan.units, _FINER * threads))
     if isinstance(kernel, LoopKernel):
