@@ -13,7 +13,7 @@ from chainrule import nn, optim
 from chainrule.core.tree import tree_map
 from chainrule.data import DataLoader, FashionMNIST
 from chainrule.nn import functional as F
-from chainrule.recipes import cnn, depth_networks, detector, diffusion, fashion_mnist, llm, rl_ppo
+from chainrule.recipes import cnn, depth_networks, detector, diffusion, fashion_mnist, gpt, llm, rl_ppo
 from chainrule.recipes.scenes import Scenes
 from tests.pretrained.small_llama import small_model
 
@@ -138,3 +138,26 @@ def test_compiled_steps_follow_eager_ones(name, dtype, bound, default_dtype):
     mine += [compiled(batch).item() for _ in range(3)]
     np.testing.assert_allclose(mine, losses, rtol=bound)
     assert not compiled.report(time=False).handed_over
+
+
+def test_what_trained_models_are_used_for_gives_the_same_compiled():
+    """Drawing, detecting, writing: the functions of the recipes, handed a compiled model."""
+    cr.manual_seed(0)
+    unet, labels = diffusion.UNet(8).eval(), np.array([1, 7, 3])
+    found = []
+    for model in (unet, cr.compile(unet)):
+        cr.manual_seed(1)
+        found.append(diffusion.draw(model, labels, 3, 2.0))
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+    net = detector.Detector(10, 8).eval()
+    picture = images((2, 3, 64, 64))[0]
+    eager, compiled = (detector.detect(model, picture, least=0.009) for model in (net, cr.compile(net)))
+    assert [len(b.labels) for b in eager] == [len(b.labels) for b in compiled] and len(eager[0].labels)
+    np.testing.assert_allclose(eager[0].corners, compiled[0].corners, rtol=1e-4, atol=1e-3)
+
+    settings = gpt.Settings(context=16, width=16, heads=2, layers=1, sample=40)
+    writer = gpt.GPT(9, settings)
+    written = [gpt.write(model, np.array([1, 2, 3]), settings) for model in (writer, cr.compile(writer))]
+    assert (written[0] == written[1]).all() and len(written[0]) == 43
+    assert writer.training

@@ -29,13 +29,12 @@ def _made_up_vowels(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_rnn_tells_speakers_apart(capsys, tmp_path, cell):
-    more = ["--cell", cell, "--epochs", "8", "--lr", "0.02", "--compile"]
+@pytest.mark.parametrize(("cell", "flags"), [("lstm", []), ("gru", []), ("gru", ["--compile"])])
+def test_rnn_tells_speakers_apart(capsys, tmp_path, cell, flags):
+    more = ["--cell", cell, "--epochs", "8", "--lr", "0.02", *flags]
     assert main(["train", "rnn", "--fast", "--name", "a", "--json", *more]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["test_accuracy"] > 0.9  # of nine made-up speakers
-    assert "not compiled: no two batches have the same lengths" in captured.err
     assert {"training.png", "speakers.png"} <= {p.name for p in (tmp_path / "runs/rnn/a").iterdir()}
 
 

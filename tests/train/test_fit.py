@@ -320,6 +320,22 @@ def test_compiled_training_takes_the_same_path():
     assert 0 < done.history[-1]["accuracy"] <= 1
 
 
+def test_what_measures_a_batch_is_compiled_once_for_all_validations():
+    made, calls = [], []
+
+    def compiler(function):
+        made.append(function)
+        return lambda *batches: calls.append(function) or function(*batches)
+
+    validation = DataLoader(samples(), 20)
+    model, done = train(compile=compiler, validation=validation, metrics={"accuracy": accuracy}, epochs=3)
+    assert calls.count(made[0]) == 9 and len(made) == 2
+    plain = evaluate(model, validation, F.cross_entropy, {"accuracy": accuracy})
+    assert done.validation == plain
+    compiled = evaluate(model, validation, F.cross_entropy, {"accuracy": accuracy}, compile=True)
+    assert compiled == pytest.approx(plain, rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -16,12 +16,12 @@ from . import init
 from .functional.common import take, take_rows
 from .functional.recurrent import GRU as GRU_CELL
 from .functional.recurrent import LSTM as LSTM_CELL
-from .functional.recurrent import RELU, TANH, Cell, recur, spans
+from .functional.recurrent import RELU, TANH, Cell, Masked, Spans, masked, recur, spans
 from .linear import size_of
 from .module import Module, in_module
 from .parameter import empty, parameter_dtype
 from .recurrent_cells import nonlinearity_of
-from .utils.rnn import PackedSequence
+from .utils.rnn import PackedSequence, PaddedSequence
 
 _CELLS = {"RNN_TANH": TANH, "RNN_RELU": RELU, "LSTM": LSTM_CELL, "GRU": GRU_CELL}
 
@@ -117,7 +117,9 @@ class RNNBase(Module):
     def _run(self, input: Any, hx: Any) -> tuple[Any, tuple[Tensor, ...]]:
         """The outputs, as the input was given, and the last states, each of shape (layers · directions, N, width)."""
         try:
-            return self._packed(input, hx) if isinstance(input, PackedSequence) else self._padded(input, hx)
+            if isinstance(input, PackedSequence):
+                return self._packed(input, hx)
+            return self._masked(input, hx) if isinstance(input, PaddedSequence) else self._padded(input, hx)
         except (ShapeError, DTypeError) as error:
             raise error if hasattr(error, "module_path") else in_module(self, error) from None
 
@@ -127,10 +129,18 @@ class RNNBase(Module):
         states = self._first_states(hx, batch_sizes[0], data)
         if order is not None:
             states = tuple(_sequences(s, order) for s in states)
-        out, last = self._layers(data, states, batch_sizes)
+        out, last = self._layers(data, states, self._ways(spans, batch_sizes))
         if back is not None:
             last = tuple(_sequences(s, back) for s in last)
         return PackedSequence(out, sizes, order, back), last
+
+    def _masked(self, input: PaddedSequence, hx: Any) -> tuple[PaddedSequence, tuple[Tensor, ...]]:
+        data, lengths = input
+        time, batch, width = data.shape
+        states = self._first_states(hx, batch, data)
+        rows = reshape(data, shape=(time * batch, width))
+        out, last = self._layers(rows, states, self._ways(masked, lengths, time))
+        return PaddedSequence(reshape(out, shape=(time, batch, out.shape[1])), lengths), last
 
     def _padded(self, input: Tensor, hx: Any) -> tuple[Tensor, tuple[Tensor, ...]]:
         if not isinstance(input, Tensor) or input.ndim not in (2, 3):
@@ -152,7 +162,8 @@ class RNNBase(Module):
             given = hx if isinstance(hx, tuple) else (hx,)
             hx = tuple(reshape(s, shape=(s.shape[0], 1, *s.shape[1:])) if s.ndim == 2 else s for s in given)
         states = self._first_states(hx, batch, x)
-        out, last = self._layers(reshape(x, shape=(time * batch, width)), states, [batch] * time)
+        rows = reshape(x, shape=(time * batch, width))
+        out, last = self._layers(rows, states, self._ways(spans, [batch] * time))
         if not batched:
             return out, tuple(reshape(s, shape=(s.shape[0], s.shape[2])) for s in last)
         out = reshape(out, shape=(time, batch, out.shape[1]))
@@ -178,11 +189,16 @@ class RNNBase(Module):
                 raise DTypeError(located(f"the first states are {state.dtype} and the input {x.dtype}"))
         return tuple(states)
 
-    def _layers(self, x: Tensor, states: tuple[Tensor, ...], batch_sizes: list[int]) -> tuple[Tensor, Any]:
+    def _ways(self, steps: Any, *described: Any) -> list[Spans | Masked]:
+        """The steps of each direction."""
+        return [steps(*described, backwards) for backwards in (False, True)[: self._directions]]
+
+    def _layers(
+        self, x: Tensor, states: tuple[Tensor, ...], ways: list[Spans | Masked]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """All layers on rows that lie step by step below each other."""
         cell = _CELLS[self.mode]
         named = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        steps = [spans(batch_sizes, backwards) for backwards in (False, True)[: self._directions]]
         last: list[tuple[Tensor, ...]] = []
         for layer in range(self.num_layers):
             if layer and self.dropout and self.training:
@@ -190,14 +206,14 @@ class RNNBase(Module):
             outputs = []
             for direction, suffix in enumerate(self._suffixes(layer)):
                 first = [_slice(s, layer * self._directions + direction) for s in states]
-                out, *ends = self._direction(cell, x, first, steps[direction], named, suffix)
+                out, *ends = self._direction(cell, x, first, ways[direction], named, suffix)
                 outputs.append(out)
                 last.append(tuple(ends))
             x = outputs[0] if len(outputs) == 1 else concat(*outputs, axis=1)
         return x, tuple(_stack(ends) for ends in zip(*last, strict=True))
 
     def _direction(
-        self, cell: Cell, x: Tensor, first: list[Tensor], steps: Any, named: dict[str, Any], suffix: str
+        self, cell: Cell, x: Tensor, first: list[Tensor], steps: Spans | Masked, named: dict[str, Any], suffix: str
     ) -> tuple[Tensor, ...]:
         bias, inner = named.get("bias_ih" + suffix), named.get("bias_hh" + suffix)
         if bias is not None and not cell.inner_bias:

@@ -172,9 +172,12 @@ def train(job: Job) -> dict[str, Any]:
     job.say(f"detector with {weights:,} weights for {len(names)} classes, AdamW, one-cycle schedule")
     job.say(f"{settings.epochs} epochs of {len(loader)} batches of {settings.batch_size}; run {job.run.folder}")
 
+    detecting = job.compiled(model)
+
     def validate() -> dict[str, float]:
         return {
-            f"AP {name}": float(np.nanmean(precision(model, data, len(names))[0])) for name, data in held_out.items()
+            f"AP {name}": float(np.nanmean(precision(detecting, data, len(names))[0]))
+            for name, data in held_out.items()
         }
 
     done = job.fit(
@@ -183,7 +186,7 @@ def train(job: Job) -> dict[str, Any]:
     )  # fmt: skip
     result: dict[str, Any] = {"recipe": job.run.recipe, "run": str(job.run.folder), "data": source, "weights": weights}
     for name, data in held_out.items():
-        per_class, found = precision(model, data, len(names))
+        per_class, found = precision(detecting, data, len(names))
         result[f"mAP@0.5 {name}"] = float(np.nanmean(per_class))
         result[f"AP@0.5 by class, {name}"] = {
             n: None if math.isnan(ap) else float(ap) for n, ap in zip(names, per_class, strict=True)

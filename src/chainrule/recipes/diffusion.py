@@ -178,9 +178,9 @@ def train(job: Job) -> dict[str, Any]:
     )  # fmt: skip
     job.say(f"drawing {settings.per_class} images of each class")
     manual_seed(settings.seed + 1)
-    labels = np.tile(np.arange(CLASSES), settings.per_class)
+    labels, drawing = np.tile(np.arange(CLASSES), settings.per_class), job.compiled(model)
     drawn = np.concatenate(
-        [draw(model, part, settings.steps, settings.guidance) for part in np.split(labels, settings.per_class)]
+        [draw(drawing, part, settings.steps, settings.guidance) for part in np.split(labels, settings.per_class)]
     )
     captions = [FashionMNIST.classes[k] for k in labels[:100]]
     sheet = save_sheet(job.run.folder / "samples.png", drawn[:100], captions, job.reporter)
@@ -189,7 +189,7 @@ def train(job: Job) -> dict[str, Any]:
     if judge is None:
         job.say("no run of the recipe cnn to judge the images: `chainrule train cnn`, then `--classifier ITS_RUN`")
     else:
-        shares = recognised(judge[0], drawn, labels)
+        shares = recognised(job.compiled(judge[0]), drawn, labels)
         result |= {"recognised": float(shares.mean()), "classifier": str(judge[1].folder)}
         result["recognised by class"] = dict(zip(FashionMNIST.classes, shares.tolist(), strict=True))
         job.say(

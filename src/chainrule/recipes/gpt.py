@@ -121,9 +121,11 @@ def train(job: Job) -> dict[str, Any]:
     job.say(f"{settings.layers} blocks of width {settings.width}, {settings.heads} heads, {weights:,} weights")
     job.say(f"{settings.steps} steps of {settings.batch_size} windows of {settings.context}; run {job.run.folder}")
 
+    reading = job.compiled(model)
+
     def validate() -> dict[str, float]:
-        found = evaluate(model, DataLoader(held_out, 50), next_character_loss)
-        job.say("\n" + characters.decode(write(model, windows.codes[:12], settings)) + "\n")
+        found = evaluate(reading, DataLoader(held_out, 50), next_character_loss)
+        job.say("\n" + characters.decode(write(reading, windows.codes[:12], settings)) + "\n")
         return found
 
     done = job.fit(
@@ -179,8 +181,10 @@ def write(model: nn.Module, prompt: np.ndarray, settings: Settings) -> np.ndarra
     model.eval()
     codes, chance = list(prompt), Generator(settings.seed)
     for _ in range(settings.sample):
-        seen = Tensor(np.array([codes[-settings.context :]]))
-        p = F.softmax(model(seen)[0, -1] / settings.temperature, -1).numpy()
+        read = codes[-settings.context :]
+        window = np.zeros((1, settings.context), np.int64)  # of one length always; what follows is not seen
+        window[0, : len(read)] = read
+        p = F.softmax(model(Tensor(window))[0, len(read) - 1] / settings.temperature, -1).numpy()
         drawn = rand(1, generator=chance).item() * p.sum()
         codes.append(min(int(np.searchsorted(np.cumsum(p), drawn, side="right")), len(p) - 1))
     model.train(was_training)

@@ -102,9 +102,6 @@ class DQN(Learner):
         self.earlier.load_state_dict(q.state_dict())
         self.memory = Memory(plan.memory, inputs)
 
-    def policy(self, observations: Tensor) -> Tensor:
-        return self.model(observations)
-
     @property
     def randomness(self) -> float:
         """The probability of a random action, ε."""
@@ -125,7 +122,7 @@ class DQN(Learner):
     @no_grad()
     def _play(self) -> None:
         observed = self.observations
-        best = self.model(Tensor(observed)).numpy().argmax(axis=1)
+        best = self.policy(Tensor(observed)).numpy().argmax(axis=1)
         random = self.rng.integers(self.actions, size=len(best))
         actions = np.where(self.rng.random(len(best)) < self.randomness, random, best)
         rewards, led_to, ended, _ = self.step(actions)

@@ -112,9 +112,7 @@ class PPO(Learner):
     def __init__(self, worlds: Any, plan: Plan, seed: int, compile: bool = False) -> None:
         inputs, actions = worlds.single_observation_space.shape[0], int(worlds.single_action_space.n)
         super().__init__(worlds, Agent(inputs, actions, plan.width), plan, seed, compile)
-
-    def policy(self, observations: Tensor) -> Tensor:
-        return self.model.policy(observations)
+        self.value = self.compiled(self.model.value)
 
     def round(self) -> dict[str, float]:
         """Play and learn once; the means of the loss's parts."""
@@ -143,7 +141,7 @@ class PPO(Learner):
         return Rollout(observed, actions, chosen, gained, gained + values)
 
     def _values(self, observations: np.ndarray) -> np.ndarray:
-        return self.model.value(Tensor(observations)).numpy()[:, 0]
+        return self.value(Tensor(observations)).numpy()[:, 0]
 
     def _minibatches(self, rollout: Rollout) -> Iterator[Rollout]:
         flat = Rollout(*(part.reshape(-1, *part.shape[2:]) for part in rollout))

@@ -12,6 +12,7 @@ from ..core.autodiff import no_grad
 from ..core.errors import ChainruleError
 from ..core.tensor import Tensor
 from ..nn import init
+from ..train.objective import compiler_of
 
 
 class WorldError(ChainruleError, ImportError):
@@ -103,7 +104,9 @@ class Learner:
     Attributes:
         model: what is trained.
         plan: the hyperparameters.
-        updating: `update`, or what a compiler made of it.
+        compiled: makes compiled functions of functions, or leaves them as they are.
+        policy: the model, which gives the scores of the actions, compiled.
+        updating: `update`, compiled.
         played: steps so far, of all copies of the environment together.
         returns: of the episodes that ended.
     """
@@ -111,19 +114,13 @@ class Learner:
     def __init__(self, worlds: Any, model: nn.Module, plan: Any, seed: int, compile: bool) -> None:
         self.worlds, self.model, self.plan = worlds, model, plan
         self.optimizer = optim.Adam(model.parameters(), lr=plan.lr, eps=1e-5)
-        self.updating: Callable[..., Any] = self.update
-        if compile:
-            from ..compiler import compile as compiled  # it costs time to import
-
-            self.updating = compiled(self.update)
+        self.compiled = compiler_of(compile) or (lambda function: function)
+        self.policy: Policy = self.compiled(model)
+        self.updating: Callable[..., Any] = self.compiled(self.update)
         self.played = 0
         self.returns = Returns(worlds.num_envs)
         self.rng = np.random.default_rng(seed)
         self.observations = np.asarray(worlds.reset(seed=seed)[0], np.float32)
-
-    def policy(self, observations: Tensor) -> Tensor:
-        """Scores of the actions."""
-        raise NotImplementedError
 
     def update(self, *batch: Tensor) -> Any:
         """One step of the optimiser on a minibatch; a plain function of tensors, so that it can be compiled."""

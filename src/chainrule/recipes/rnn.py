@@ -8,13 +8,14 @@ tells the speaker (Hochreiter and Schmidhuber 1997; Schuster and Paliwal 1997).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import nn, optim
-from ..array import concat
+from ..array import concat, pad
 from ..core.autodiff import no_grad
 from ..core.tensor import Tensor
 from ..data import DataLoader
@@ -67,11 +68,13 @@ class Listener(nn.Module):
         return self.output(self.dropout(concat([last[-2], last[-1]], axis=1)))
 
 
-def collate(samples: list[Any]) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Recordings of different lengths as one padded batch with the lengths; and the speakers."""
+def collate(samples: list[Any], time: int = 0) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Recordings of different lengths as one batch, padded to the longest or to `time`, with the lengths; and the
+    speakers."""
     frames = [sequence for sequence, _ in samples]
-    lengths = Tensor([len(sequence) for sequence in frames])
-    return (pad_sequence(frames, batch_first=True), lengths), Tensor([speaker for _, speaker in samples])
+    lengths = [len(sequence) for sequence in frames]
+    padded = pad(pad_sequence(frames, batch_first=True), [(0, 0), (0, max(0, time - max(lengths))), (0, 0)])
+    return (padded, Tensor(lengths)), Tensor([speaker for _, speaker in samples])
 
 
 def load(settings: Settings) -> tuple[JapaneseVowels, JapaneseVowels]:
@@ -91,8 +94,11 @@ def train(job: Job) -> dict[str, Any]:
     recordings, test = load(settings)
     manual_seed(settings.seed)
     model = make(settings, recordings)
-    loader = DataLoader(recordings, settings.batch_size, shuffle=True, collate_fn=collate)
-    tests = DataLoader(test, 100, collate_fn=collate)
+    # Compiled, all batches have one shape: one program serves all.
+    longest = max(len(sequence) for data in (recordings, test) for sequence in data.sequences) if job.compile else 0
+    batches = partial(collate, time=longest)
+    loader = DataLoader(recordings, settings.batch_size, shuffle=True, collate_fn=batches)
+    tests = DataLoader(test, 100, collate_fn=batches)
     optimizer = optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.01)
     steps = settings.epochs * len(loader)
     weights = sum(p.size for p in model.parameters())
@@ -100,8 +106,6 @@ def train(job: Job) -> dict[str, Any]:
     job.say(f"Japanese vowels: {len(recordings)} recordings to train on, {len(test)} to test ({recordings.source})")
     job.say(f"{min(lengths)} to {max(lengths)} frames of {recordings.channels} numbers, {recordings.classes} speakers")
     job.say(f"bidirectional {settings.cell.upper()}, {weights:,} weights; run {job.run.folder}")
-    if job.compile:
-        job.say("not compiled: no two batches have the same lengths, and each would be a program of its own")
     done = job.fit(
         model,
         loader,
@@ -114,12 +118,11 @@ def train(job: Job) -> dict[str, Any]:
         validation=tests,
         validation_name="test",
         unit="recordings",
-        compile=False,
     )
     result = done.validation
     job.say(f"test accuracy {result['accuracy']:.2%}, {done.seconds:.0f} s of training")
     save_plot(job.run, f"{settings.cell.upper()}: test accuracy {result['accuracy']:.2%}", job.reporter)
-    save_confusions(job.run.folder / "speakers.png", confusions(model, tests, test.classes), job.reporter)
+    save_confusions(job.run.folder / "speakers.png", confusions(job.compiled(model), tests, test.classes), job.reporter)
     job.say(f"saved in {job.run.folder}: training.png, speakers.png (who is taken for whom), metrics.jsonl")
     return {
         "recipe": job.run.recipe,

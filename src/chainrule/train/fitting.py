@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from ..core.errors import OperationError
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
 from .loop import Loop
-from .objective import Batches, Measure, Objective, evaluate, one_objective
+from .objective import Batches, Compiler, Evaluation, Measure, Objective, compiler_of, one_objective
 from .progress import Reporter
 from .runs import Run, folder_as_run
 
@@ -117,8 +118,8 @@ def fit(
         reporter: told what happens; plain lines on standard output if left out.
         unit: what samples are called in reports.
         resume_hint: the command that continues this run, for the message after Ctrl-C.
-        compile: make the updates with `chainrule.compile`, or with what this function makes of
-            the function that makes an update from batches. Probed updates run uncompiled,
+        compile: make the updates, and validate, with `chainrule.compile`, or with what this function makes of
+            the functions that make an update of batches and measure one. Probed updates run uncompiled,
             and after a NaN the updates since the last checkpoint, too.
 
     Raises:
@@ -128,7 +129,7 @@ def fit(
         CheckpointError, OutputError: a file cannot be read or written.
         OperationError: the arguments contradict each other.
     """
-    goal = one_objective(loss, metrics, objective)
+    goal, compiler = one_objective(loss, metrics, objective), compiler_of(compile)
     total, period = _length(data, epochs, steps, accumulate, validate_every)
     if patience is not None and (patience < 1 or validation is None):
         raise OperationError("patience must be at least 1 and needs a validation to be impatient about")
@@ -153,7 +154,7 @@ def fit(
         clip_value=clip_value,
         accumulate=accumulate,
         average=average,
-        validate=_validator(model, goal, validation),
+        validate=_validator(model, goal, validation, compiler),
         validation_name=validation_name,
         monitor=monitor,
         mode=mode,
@@ -166,28 +167,21 @@ def fit(
         reporter=reporter or Reporter(),
         unit=unit,
         resume_hint=resume_hint,
-        compile=_compiler(compile),
+        compile=compiler,
     )
     loop.train(resume)
     return Fitted(loop.history, loop.validation, loop.best, loop.step, loop.elapsed, loop.finished and loop.impatient)
 
 
 def _validator(
-    model: Module, objective: Objective, validation: Batches | Callable[[], Mapping[str, float]] | None
+    model: Module,
+    objective: Objective,
+    validation: Batches | Callable[[], Mapping[str, float]] | None,
+    compiler: Compiler | None,
 ) -> Callable[[], Mapping[str, float]] | None:
     if validation is None or callable(validation):
         return validation
-    return lambda: evaluate(model, validation, objective=objective)
-
-
-def _compiler(compile: bool | Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]] | None:
-    if callable(compile):
-        return compile
-    if not compile:
-        return None
-    from ..compiler import compile as compiled  # it costs time to import
-
-    return compiled
+    return partial(Evaluation(model, objective, compiler), validation)
 
 
 def _length(

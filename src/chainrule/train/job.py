@@ -8,7 +8,7 @@ from typing import Any
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
 from .fitting import Fitted, fit
-from .objective import Batches
+from .objective import Batches, compiler_of
 from .progress import Reporter
 from .runs import Run
 
@@ -23,7 +23,7 @@ class Job:
         resume: continue from the run's last checkpoint.
         save_every: seconds between checkpoints within an epoch.
         tensorboard: also write event files.
-        compile: make the updates with `chainrule.compile`.
+        compile: make updates, and what the trained model is used for, with `chainrule.compile`.
     """
 
     run: Run
@@ -36,6 +36,11 @@ class Job:
     def say(self, text: str = "") -> None:
         """Print a line that stays."""
         self.reporter.say(text)
+
+    def compiled(self, function: Any) -> Any:
+        """A function or a model, compiled if this run is."""
+        compiler = compiler_of(self.compile)
+        return function if compiler is None else compiler(function)
 
     def fit(self, model: Module, data: Batches, optimizer: Optimizer, **options: Any) -> Fitted:
         """`chainrule.train.fit` with this run's folder, reporter, checkpoints and way of continuing."""

@@ -18,6 +18,9 @@ Measure: TypeAlias = Callable[[Any, Any], Any]
 Objective: TypeAlias = Callable[[Module, Any], Tensor | tuple[Tensor, Mapping[str, Any]]]
 """The mean loss of a model on a batch; with it, where wanted, metrics: 0-d tensors or numbers by name."""
 
+Compiler: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""A function from a function to one that does the same, faster."""
+
 
 class Batches(Protocol):
     """What training reads: batches in an order, of known number; `DataLoader` is the usual one.
@@ -82,7 +85,44 @@ class Means:
         return {name: total / seen for name, total in self.sums.items() if name != "seen"} if seen else {}
 
 
-@no_grad()
+def compiler_of(compile: bool | Compiler) -> Compiler | None:
+    """What makes compiled functions of functions, as `compile=` states it; None for nothing."""
+    if callable(compile):
+        return compile
+    if not compile:
+        return None
+    from ..compiler import compile as compiled  # it costs time to import
+
+    return compiled
+
+
+class Evaluation:
+    """Mean loss and metrics of a model over batches, in evaluation mode. What is compiled stays so between calls."""
+
+    def __init__(self, model: Module, objective: Objective, compiler: Compiler | None = None) -> None:
+        self.model = model
+
+        def measure(batch: Any) -> tuple[Tensor, Mapping[str, Any]]:
+            return measured(objective, model, batch)
+
+        self._measure = measure if compiler is None else compiler(measure)
+
+    @no_grad()
+    def __call__(self, data: Iterable[Any]) -> dict[str, float]:
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            means = Means()
+            for batch in data:
+                mean_loss, numbers = self._measure(batch)
+                means.add({"loss": mean_loss, **numbers}, samples_in(batch))
+        finally:
+            self.model.train(was_training)
+        if not means.sums["seen"]:
+            raise OperationError("evaluate: there is no batch")
+        return means.values()
+
+
 def evaluate(
     model: Module,
     data: Iterable[Any],
@@ -90,6 +130,7 @@ def evaluate(
     metrics: Mapping[str, Measure] | None = None,
     *,
     objective: Objective | None = None,
+    compile: bool | Compiler = False,
 ) -> dict[str, float]:
     """Mean loss and metrics of a model over batches, in evaluation mode.
 
@@ -98,23 +139,12 @@ def evaluate(
         data: batches; (input, target) where `loss` is given.
         loss, metrics: functions of output and target, see `fit`.
         objective: instead of both, for batches of any form.
+        compile: compile what measures a batch, with `chainrule.compile` or with this function.
 
     Raises:
         OperationError: there is no batch, or not exactly one of `loss` and `objective`.
     """
-    goal = one_objective(loss, metrics, objective)
-    was_training = model.training
-    model.eval()
-    try:
-        means = Means()
-        for batch in data:
-            mean_loss, numbers = measured(goal, model, batch)
-            means.add({"loss": mean_loss, **numbers}, samples_in(batch))
-    finally:
-        model.train(was_training)
-    if not means.sums["seen"]:
-        raise OperationError("evaluate: there is no batch")
-    return means.values()
+    return Evaluation(model, one_objective(loss, metrics, objective), compiler_of(compile))(data)
 
 
 def one_objective(

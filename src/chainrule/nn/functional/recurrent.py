@@ -20,11 +20,21 @@ from ...core.primitive import Primitive
 from ...core.tensor import Tensor, new_tensor
 from ...primitives import pointwise as p
 from ...primitives.matmul import matmul
-from ...primitives.shape import concat, identity
+from ...primitives.shape import concat, identity, reshape
 from . import recurrent_kernels as kernels
 from .common import take
 
 Spans = tuple[tuple[int, int], ...]
+
+
+class Masked(NamedTuple):
+    """The steps of padded sequences of which only a call knows where they end.
+
+    Attributes:
+        real: in the order of computing, each step's rows and which of them (N, 1) belong to a sequence.
+    """
+
+    real: tuple[tuple[int, int, Tensor], ...]
 
 
 class Cell(NamedTuple):
@@ -93,13 +103,21 @@ def spans(batch_sizes: Sequence[int], backwards: bool = False) -> Spans:
     return steps[::-1] if backwards else steps
 
 
+def masked(lengths: Tensor, time: int, backwards: bool = False) -> Masked:
+    """The steps of N padded sequences with these lengths (N,), that lie step by step below each other."""
+    n = lengths.shape[0]
+    ends = reshape(lengths, shape=(n, 1))
+    steps = tuple((t * n, (t + 1) * n, p.greater(ends, t)) for t in range(time))
+    return Masked(steps[::-1] if backwards else steps)
+
+
 def recur(
     cell: Cell,
     x: Tensor,
     states: Sequence[Tensor],
     weight: Tensor,
     bias: Tensor | None,
-    steps: Spans,
+    steps: Spans | Masked,
     *,
     projection: Tensor | None = None,
     fused: bool = True,
@@ -112,7 +130,7 @@ def recur(
         states: the first states, each of shape (N, H).
         weight: the recurrent weight W, shape (gates · H, H).
         bias: b in W h + b, shape (gates · H,), for a cell with an inner bias.
-        steps: `spans`.
+        steps: `spans`, or `masked`: then the outputs behind a sequence's end are without meaning.
         projection: P in h' = P h, applied to the output of every step, shape (P, H).
         fused: False makes every step nodes of its own.
 
@@ -120,6 +138,8 @@ def recur(
         The outputs of all rows, shape (rows, H), and the last states, each (N, H).
     """
     operands = (x, *states, weight) if bias is None else (x, *states, weight, bias)
+    if isinstance(steps, Masked):
+        return _unrolled_masked(cell, operands, steps, projection)
     if not fused or projection is not None or any(isinstance(t._value, Interpreted) for t in operands):
         return _unrolled(cell, operands, steps, projection)
     if cell.inner_bias and bias is None:
@@ -143,18 +163,40 @@ def _unrolled(
         elif count > rows:
             now = [concat(s, take(f, 0, rows, count), axis=0) for s, f in zip(now, first, strict=True)]
         rows = count
-        hh = matmul(now[0], weight, transpose_a=False, transpose_b=True)
-        if bias:
-            hh = p.add(hh, bias[0])
-        now = list(cell.step(take(x, 0, start, stop), now, hh))
-        if projection is not None:
-            now[0] = matmul(now[0], projection, transpose_a=False, transpose_b=True)
+        now = _step(cell, take(x, 0, start, stop), now, weight, bias, projection)
         outputs.append((start, now[0]))
     last = [
         concat(s, *(piece[k] for piece in reversed(ended)), axis=0) if ended else s for k, s in enumerate(now)
     ]  # fmt: skip
-    out = concat(*(y for _, y in sorted(outputs, key=lambda pair: pair[0])), axis=0)
-    return out, *last
+    return _in_rows(outputs), *last
+
+
+def _unrolled_masked(
+    cell: Cell, operands: Sequence[Tensor], steps: Masked, projection: Tensor | None
+) -> tuple[Tensor, ...]:
+    x, now, (weight, *bias) = operands[0], list(operands[1 : 1 + cell.states]), operands[1 + cell.states :]
+    outputs: list[tuple[int, Tensor]] = []
+    for start, stop, real in steps.real:
+        after = _step(cell, take(x, 0, start, stop), now, weight, bias, projection)
+        now = [p.where(real, new, old) for new, old in zip(after, now, strict=True)]
+        outputs.append((start, now[0]))
+    return _in_rows(outputs), *now
+
+
+def _step(
+    cell: Cell, x: Tensor, states: list[Tensor], weight: Tensor, bias: Sequence[Tensor], projection: Tensor | None
+) -> list[Tensor]:
+    hh = matmul(states[0], weight, transpose_a=False, transpose_b=True)
+    if bias:
+        hh = p.add(hh, bias[0])
+    after = list(cell.step(x, states, hh))
+    if projection is not None:
+        after[0] = matmul(after[0], projection, transpose_a=False, transpose_b=True)
+    return after
+
+
+def _in_rows(outputs: list[tuple[int, Tensor]]) -> Tensor:
+    return concat(*(y for _, y in sorted(outputs, key=lambda pair: pair[0])), axis=0)
 
 
 class _Recurrence(Primitive):

@@ -2,6 +2,9 @@
 
 A packed batch holds the first step of all sequences, then the second step of those that have
 one, and so on, the longest sequence first. `batch_sizes` says how many sequences each step has.
+
+In a function that is being compiled, lengths that are an argument of it are not known, and
+packing leaves the padding where it is: one program serves all lengths.
 """
 
 from __future__ import annotations
@@ -12,8 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...core.errors import DTypeError, OperationError, ShapeError, located
+from ...core.node import Interpreted
 from ...core.tensor import Tensor, new_tensor
 from ...primitives.index import index_add, index_set
+from ...primitives.pointwise import greater, where
 from ...primitives.shape import concat, pad, permute_dims, reshape
 from ..functional.common import take_rows
 
@@ -34,6 +39,20 @@ class PackedSequence(NamedTuple):
     unsorted_indices: Tensor | None = None
 
 
+class PaddedSequence(NamedTuple):
+    """Sequences whose lengths only a call knows: what packing gives in a function that is being compiled.
+
+    Recurrent layers and `pad_packed_sequence` take it as they take a `PackedSequence`.
+
+    Attributes:
+        data: shape (T, N, …), with padding behind each sequence's end.
+        lengths: integers from 1 to T, shape (N,).
+    """
+
+    data: Tensor
+    lengths: Tensor
+
+
 def invert_permutation(permutation: Tensor | None) -> Tensor | None:
     """The permutation that undoes `permutation`; None for None."""
     if permutation is None:
@@ -44,9 +63,7 @@ def invert_permutation(permutation: Tensor | None) -> Tensor | None:
     return new_tensor(inverse, None)
 
 
-def pack_padded_sequence(
-    input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True
-) -> PackedSequence:
+def pack_padded_sequence(input: Tensor, lengths: Any, batch_first: bool = False, enforce_sorted: bool = True) -> Any:
     """Pack a padded batch: what lies behind a sequence's end is left out.
 
     Args:
@@ -55,6 +72,10 @@ def pack_padded_sequence(
         batch_first: how input is laid out.
         enforce_sorted: the lengths do not increase; otherwise the sequences are sorted here.
 
+    Returns:
+        A `PackedSequence`; a `PaddedSequence` where the lengths are not known yet, in a function that is being
+        compiled. A call of the compiled function does not look for lengths beyond T, and takes them for T.
+
     Raises:
         ShapeError: a length is 0 or beyond T, or their number is not N.
         OperationError: enforce_sorted, and they are not sorted.
@@ -62,6 +83,13 @@ def pack_padded_sequence(
     if input.ndim < 2:
         raise ShapeError(located(f"pack_padded_sequence: the input has shape (T, N, …), got {input.shape}"))
     batch, time = input.shape[:2] if batch_first else input.shape[1::-1]
+    if isinstance(lengths, Tensor) and isinstance(lengths._value, Interpreted) and lengths._value.always_recorded:
+        if lengths.shape != (batch,) or lengths.dtype.kind not in "iu":
+            raise ShapeError(
+                located(f"pack_padded_sequence: lengths of {lengths.dtype} {lengths.shape} for {batch} sequences")
+            )
+        others = range(2, input.ndim)
+        return PaddedSequence(permute_dims(input, axes=(1, 0, *others)) if batch_first else input, lengths)
     sizes = _integers(lengths, "lengths")
     if sizes.shape != (batch,):
         raise ShapeError(located(f"pack_padded_sequence: {sizes.size} lengths for {batch} sequences"))
@@ -88,7 +116,10 @@ def pack_padded_sequence(
 
 
 def pad_packed_sequence(
-    sequence: PackedSequence, batch_first: bool = False, padding_value: float = 0.0, total_length: int | None = None
+    sequence: PackedSequence | PaddedSequence,
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    total_length: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The inverse of `pack_padded_sequence`.
 
@@ -96,11 +127,14 @@ def pad_packed_sequence(
         sequence: packed sequences.
         batch_first: the result is (N, T, …) instead of (T, N, …).
         padding_value: what stands behind a sequence's end.
-        total_length: T, at least the longest length; the longest length if None.
+        total_length: T, at least the longest length; if None, the longest length, and for a
+            `PaddedSequence` that of the padding.
 
     Returns:
         The padded batch and the lengths, both in the order before packing.
     """
+    if isinstance(sequence, PaddedSequence):
+        return _with_padding(sequence, batch_first, padding_value, total_length), sequence.lengths
     sizes = _integers(sequence.batch_sizes, "batch_sizes")
     batch, longest = int(sizes[0]), len(sizes)
     if total_length is not None and total_length < longest:
@@ -173,6 +207,22 @@ def unpad_sequence(padded_sequences: Tensor, lengths: Any, batch_first: bool = F
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
     """The sequences that were packed, in their order before packing."""
     return unpad_sequence(*pad_packed_sequence(packed_sequences))
+
+
+def _with_padding(
+    sequence: PaddedSequence, batch_first: bool, padding_value: float, total_length: int | None
+) -> Tensor:
+    data, lengths = sequence
+    time, batch, *others = data.shape
+    if total_length is not None and total_length < time:
+        raise ShapeError(located(f"pad_packed_sequence: total_length {total_length} is less than the padding's {time}"))
+    steps = new_tensor(np.arange(time).reshape(time, *(1,) * (data.ndim - 1)), None)
+    real = greater(reshape(lengths, shape=(1, batch, *(1,) * len(others))), steps)
+    padded = where(real, data, padding_value)
+    if total_length is not None and total_length > time:
+        widths = ((0, total_length - time), *((0, 0),) * (data.ndim - 1))
+        padded = pad(padded, widths=widths, value=padding_value)
+    return permute_dims(padded, axes=(1, 0, *range(2, data.ndim))) if batch_first else padded
 
 
 def _layout(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
