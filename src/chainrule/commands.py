@@ -35,9 +35,10 @@ def llm(
     top_k: Annotated[int, typer.Option(help="Draw from so many of the most probable tokens; 0 for all.")] = 40,
     top_p: Annotated[float, typer.Option(help="Draw from the most probable tokens with this share.")] = 0.9,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    compile: Annotated[bool, typer.Option("--compile", help="Read token by token with chainrule.compile.")] = False,
 ) -> None:
     """Ask a language model, or let it continue a text. `chainrule data smollm2` gets the model."""
-    from .pretrained import Adapters, Chat, Sampling, generate, load_llm, stream
+    from .pretrained import Adapters, Chat, Reader, Sampling, generate, load_llm, stream
 
     sampling = Sampling(temperature, top_k, top_p, seed)
     if raw and not prompt:
@@ -48,9 +49,10 @@ def llm(
     if raw:
         assert prompt is not None
         read = language.tokenizer.encode(prompt).ids
-        _print_pieces([prompt], stream(language, generate(language, read, tokens, sampling)))
+        reader = Reader(language.model, compile)
+        _print_pieces([prompt], stream(language, generate(language, read, tokens, sampling, reader=reader)))
         return
-    chat = Chat(language, sampling, tokens, system)
+    chat = Chat(language, sampling, tokens, system, compile)
     if prompt is not None:
         _print_pieces([], chat.answer(prompt))
         return
@@ -64,6 +66,7 @@ def embed(
     file: Annotated[Path | None, typer.Option(help="Text file with one sentence a line; - reads the input.")] = None,
     model: Annotated[Path | None, typer.Option(help="Folder of a checkpoint, instead of all-MiniLM-L6-v2.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print vectors and cosines as JSON.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the model: for many sentences.")] = False,
 ) -> None:
     """How near sentences are in meaning: the cosine of each pair. `chainrule data minilm` gets the model."""
     from .pretrained import load_sentence_encoder
@@ -72,7 +75,7 @@ def embed(
     given = list(sentences or []) + ([] if file is None else _lines(file))
     if not given:
         raise UsageError("give sentences, or a file of them with --file")
-    vectors = load_sentence_encoder(model).encode(given)
+    vectors = load_sentence_encoder(model, compile=compile).encode(given)
     cosines = vectors @ vectors.T
     if as_json:
         print(json.dumps({"sentences": given, "vectors": vectors.tolist(), "cosines": cosines.tolist()}))
@@ -93,12 +96,13 @@ def detect_face(
     size: Annotated[int, typer.Option(help="Side that the picture is resized to; larger finds smaller faces.")] = 416,
     score: Annotated[float, typer.Option(min=0, max=1, help="The least score of a face.")] = 0.5,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the model.")] = False,
 ) -> None:
     """Find faces in a picture and draw boxes around them. `chainrule data tiny-face` gets the weights."""
     from .data.pictures import astronaut, read_picture, save_boxed
     from .pretrained import detect_faces, load_tiny_face
 
-    detector = load_tiny_face(model)
+    detector = load_tiny_face(model, compile=compile)
     source = astronaut() if picture is None else picture
     pixels = read_picture(source)
     found = detect_faces(detector, pixels, size, score)

@@ -18,6 +18,8 @@ def test_vectors_have_length_1_and_do_not_depend_on_their_neighbours(tmp_path):
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(together, np.concatenate([encoder.encode([s]) for s in sentences]), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(together, encoder.encode(sentences, batch_size=2), rtol=1e-4, atol=1e-5)
+    compiled = load_sentence_encoder(tmp_path, compile=True)
+    np.testing.assert_allclose(together, compiled.encode(sentences), rtol=1e-4, atol=1e-5)
     assert encoder.encode([]).shape == (0, 12)
     assert model.config.weights == sum(p.size for p in model.parameters())
 

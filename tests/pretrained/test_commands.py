@@ -42,6 +42,7 @@ def test_llm_answers_continues_and_talks(run, model):
     assert code == 0 and answer.endswith("\n") and len(answer) > 1
     code, text, _ = run("llm", "--raw", "hello the", "--model", model, "--tokens", 5)
     assert code == 0 and text.startswith("hello the") and len(text) > len("hello the\n")
+    assert run("llm", "hello", "--model", model, "--tokens", 5, "--compile")[:2] == (0, answer)
     code, both, hint = run("llm", "--model", model, "--tokens", 5, entered="hello\nthe\n")
     assert code == 0 and both.startswith(answer) and len(both) > len(answer) and "Ctrl-D" in hint
 
@@ -105,6 +106,8 @@ def test_embed_prints_the_cosine_of_each_pair(run, tmp_path):
     result = json.loads(out)
     assert code == 0 and result["sentences"] == ["the cat", "the dog", "the sea"]
     np.testing.assert_allclose(np.diag(result["cosines"]), 1, rtol=1e-5)
+    compiled = json.loads(run("embed", *result["sentences"], "--model", folder, "--json", "--compile")[1])
+    np.testing.assert_allclose(compiled["vectors"], result["vectors"], rtol=1e-3, atol=1e-5)
     code, table, _ = run("embed", "the cat", "the cat runs on and on and on and on and on and on", "--model", folder)
     assert code == 0 and "1.000" in table and f"{result['cosines'][0][0]:.3f}" in table and "…" in table
     assert run("embed", "--file", "-", "--model", folder, entered="the sea")[0] == 0
@@ -131,6 +134,8 @@ def test_detect_face_draws_boxes(run, tmp_path):
     code, out, error = run("detect-face", "one.png", "--model", folder, "--json")
     result = json.loads(out)
     assert code == 0 and result["drawn"] == "one-faces.png" and result["faces"][0]["score"] > 0.9, error
+    compiled = json.loads(run("detect-face", "one.png", "--model", folder, "--json", "--compile")[1])
+    assert compiled["faces"][0]["box"] == pytest.approx(result["faces"][0]["box"], abs=0.02)
     assert (read_picture(tmp_path / "one-faces.png") != picture).any()
     code, out, _ = run("detect-face", "one.png", "--model", folder, "--out", "b.jpg", "--score", "1")
     assert code == 0 and "0 faces in one.png; drawn in b.jpg" in out

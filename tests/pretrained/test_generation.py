@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import chainrule as cr
 from chainrule.core.errors import OperationError
-from chainrule.pretrained import Cache, Chat, Sampling, generate, load_llm, stream
+from chainrule.pretrained import Cache, Chat, Reader, Sampling, generate, load_llm, stream
 from chainrule.pretrained.generation import probabilities
 from tests.pretrained.small_llama import small_model, write_gguf
 
@@ -50,6 +50,23 @@ def test_temperature_0_takes_the_most_probable_token_with_and_without_a_cache(la
     for _ in range(len(found)):
         expected.append(int(language.model(cr.tensor([expected])).numpy()[0, -1].argmax()))
     assert found == expected[len(read) :] and len(found) == 12
+
+
+def test_a_compiled_reader_gives_the_same_tokens(language):
+    """Also behind a beginning of one token, in a cache that must grow, and in the second turn of a chat."""
+    reader = Reader(language.model, compile=True)
+    for read in ([3], [4, 5, 6]):
+        plain = list(generate(language, read, 80, Sampling(0)))
+        assert list(generate(language, read, 80, Sampling(0), reader=reader)) == plain and len(plain) == 80
+    cache, scores = Cache(language.model.config), []
+    for token in range(1, 71):
+        scores.append(reader(cr.tensor([[token]]), cache))
+    expected = language.model(cr.tensor([list(range(1, 71))])).numpy()[0]
+    np.testing.assert_allclose(np.concatenate(scores), expected, rtol=1e-4, atol=1e-4)
+    chats = [Chat(language, Sampling(0), 10, compile=compiled) for compiled in (False, True)]
+    for message in ("the", "a hello"):
+        answers = ["".join(chat.answer(message)) for chat in chats]
+        assert answers[0] == answers[1]
 
 
 def test_the_seed_decides(language):

@@ -13,9 +13,10 @@ from chainrule.pretrained.tiny_face import MEAN, SHAPES, prepare
 from tests.pretrained.small_face import write_small_face
 
 
-@pytest.fixture(scope="module")
-def detector(tmp_path_factory):
-    return load_tiny_face(write_small_face(tmp_path_factory.mktemp("face")))
+@pytest.fixture(scope="module", params=["eager", "compiled"])
+def detector(tmp_path_factory, request):
+    folder = write_small_face(tmp_path_factory.mktemp("face"))
+    return load_tiny_face(folder, compile=request.param == "compiled")
 
 
 def test_a_bright_square_is_found_in_its_cell_with_the_shape_of_the_box(detector):

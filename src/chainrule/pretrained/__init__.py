@@ -1,6 +1,7 @@
 """Networks whose published weights are loaded: a language model, a sentence encoder, a face detector."""
 
 from .bert import SentenceEncoder, load_sentence_encoder
+from .decoding import Reader
 from .generation import Chat, Sampling, generate, stream
 from .llama import Cache, Llama, LlamaConfig
 from .llama_files import LanguageModel, load_llm
@@ -14,6 +15,7 @@ __all__ = [
     "LanguageModel",
     "Llama",
     "LlamaConfig",
+    "Reader",
     "Sampling",
     "SentenceEncoder",
     "TinyFaceDetector",

@@ -6,6 +6,7 @@ Face's `transformers` writes.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ..data.packages import require_package
 from ..interop import open_safetensors, read_tokenizer
 from ..interop.text_files import read_json
 from ..nn import functional as F
+from ..train.compiling import compiled_if
 from .weights import load_weights
 
 if TYPE_CHECKING:
@@ -196,12 +198,14 @@ class SentenceEncoder:
         return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
 
-def load_sentence_encoder(folder: str | os.PathLike[str] | None = None) -> SentenceEncoder:
+def load_sentence_encoder(folder: str | os.PathLike[str] | None = None, *, compile: bool = False) -> SentenceEncoder:
     """A sentence encoder of the BERT type that averages token vectors, such as all-MiniLM-L6-v2.
 
     Args:
         folder: with config.json, model.safetensors and tokenizer.json; all-MiniLM-L6-v2, as
             `chainrule data minilm` gets it, if None.
+        compile: compile the model; batches are then padded to a multiple of 16 tokens (or of what divides
+            16 and the context), so that few programs serve all.
 
     Raises:
         DataError: a file is missing, damaged, or of another kind of model.
@@ -213,9 +217,10 @@ def load_sentence_encoder(folder: str | os.PathLike[str] | None = None) -> Sente
         lambda: Bert(config), config.weights, open_safetensors(place), place, r"pooler\..*|.*position_ids"
     )
     tokenizer = read_tokenizer(place)
-    tokenizer.enable_truncation(min(256, config.max_position_embeddings))
-    tokenizer.enable_padding()
-    return SentenceEncoder(model, tokenizer, place)
+    context = min(256, config.max_position_embeddings)
+    tokenizer.enable_truncation(context)
+    tokenizer.enable_padding(pad_to_multiple_of=math.gcd(16, context) if compile else None)
+    return SentenceEncoder(compiled_if(compile, model), tokenizer, place)
 
 
 def bert_config(values: dict[str, Any], path: Path) -> BertConfig:

@@ -12,6 +12,7 @@ from ..core.errors import OperationError
 from ..core.tensor import Tensor
 from ..interop import render_chat
 from ..random import Generator, rand
+from .decoding import Reader
 from .llama import Cache
 from .llama_files import LanguageModel
 
@@ -60,7 +61,12 @@ def probabilities(scores: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, n
 
 
 def generate(
-    language: LanguageModel, tokens: Sequence[int], most: int, sampling: Sampling, cache: Cache | None = None
+    language: LanguageModel,
+    tokens: Sequence[int],
+    most: int,
+    sampling: Sampling,
+    cache: Cache | None = None,
+    reader: Reader | None = None,
 ) -> Iterator[int]:
     """Token numbers that continue `tokens`, each as soon as it is drawn.
 
@@ -72,17 +78,20 @@ def generate(
         most: the most tokens to draw.
         sampling: how to draw.
         cache: of earlier turns, whose tokens `tokens` continue; it takes all that is read here.
+        reader: of this model, `Reader(language.model, compile=True)` for a compiled one.
     """
     if not tokens:
         raise OperationError("there is no text to continue: give at least one token")
     model, generator = language.model, Generator(sampling.seed)
     cache = Cache(model.config) if cache is None else cache
+    reader = Reader(model) if reader is None else reader
     read = list(tokens)
+    cache.reserve(min(cache.length + len(read) + most, model.config.max_position_embeddings))
     for _ in range(most):
         if cache.length + len(read) > model.config.max_position_embeddings:
             return
         with no_grad():
-            scores = model.next_scores(Tensor(np.array([read])), cache)[0]
+            scores = reader(Tensor(np.array([read])), cache)[0]
         if sampling.temperature == 0:
             token = int(scores.argmax())
         else:
@@ -114,17 +123,25 @@ class Chat:
         sampling: how answers are drawn; each turn has a seed of its own.
         most: the most tokens of an answer.
         system: what the model is told first, if not what its template says.
+        compile: read the tokens of answers by a compiled function.
 
     Raises:
         OperationError: the model has no chat template.
     """
 
-    def __init__(self, language: LanguageModel, sampling: Sampling, most: int = 256, system: str | None = None) -> None:
+    def __init__(
+        self,
+        language: LanguageModel,
+        sampling: Sampling,
+        most: int = 256,
+        system: str | None = None,
+        compile: bool = False,
+    ) -> None:
         if language.chat_template is None:
             raise OperationError(f"{language.path} has no chat template; let it continue a text instead (--raw)")
         self.language, self.sampling, self.most = language, sampling, most
         self.messages = [{"role": "system", "content": system}] if system else []
-        self._cache = Cache(language.model.config)
+        self._cache, self._reader = Cache(language.model.config), Reader(language.model, compile)
         self._read: list[int] = []
 
     def answer(self, message: str) -> Iterator[str]:
@@ -145,7 +162,7 @@ class Chat:
         new, answered = tokens[len(self._read) :], []
 
         def kept() -> Iterator[int]:
-            for token in generate(language, new, self.most, turn, self._cache):
+            for token in generate(language, new, self.most, turn, self._cache, self._reader):
                 answered.append(token)
                 yield token
 

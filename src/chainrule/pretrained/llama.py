@@ -77,18 +77,24 @@ class LayerCache:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.length = 0
-        self._keys = self._values = np.zeros(shape, np.float32)
+        self.arrays = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def reserve(self, positions: int) -> None:
+        """Have room for so many positions."""
+        room = self.arrays[0].shape[-2]
+        if positions > room:
+            grown = ((0, 0), (0, 0), (0, positions - room), (0, 0))
+            self.arrays = np.pad(self.arrays[0], grown), np.pad(self.arrays[1], grown)
+
+    def extend(self, keys: Any, values: Any) -> tuple[Tensor, Tensor]:
         """All keys and values, of shape (batch, heads, positions, width), with new ones at the end."""
         start, self.length = self.length, self.length + keys.shape[-2]
-        room = self._keys.shape[-2]
+        room = self.arrays[0].shape[-2]
         if self.length > room:
-            grown = ((0, 0), (0, 0), (0, max(self.length, 2 * room, 64) - room), (0, 0))
-            self._keys, self._values = np.pad(self._keys, grown), np.pad(self._values, grown)
-        self._keys[:, :, start : self.length] = keys.numpy()
-        self._values[:, :, start : self.length] = values.numpy()
-        k, v = (new_tensor(array[:, :, : self.length], None) for array in (self._keys, self._values))
+            self.reserve(max(self.length, 2 * room, 64))
+        for array, new in zip(self.arrays, (keys, values), strict=True):
+            array[:, :, start : self.length] = new.numpy()
+        k, v = (new_tensor(array[:, :, : self.length], None) for array in self.arrays)
         return k, v
 
 
@@ -104,6 +110,15 @@ class Cache:
         """How many positions."""
         return self.layers[0].length
 
+    def reserve(self, positions: int) -> None:
+        """Have room for so many positions: the next power of two."""
+        for layer in self.layers:
+            layer.reserve(max(64, 1 << (positions - 1).bit_length()))
+
+    def place(self, config: LlamaConfig, length: int) -> Place:
+        """Where `length` new positions are."""
+        return place_after(config, length, self.length)
+
 
 class Attention(nn.Module):
     """Attention in which groups of query heads share keys and values (Ainslie et al. 2023)."""
@@ -116,7 +131,7 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, keys, bias=config.attention_bias)
         self.o_proj = nn.Linear(queries, config.hidden_size, bias=config.attention_bias)
 
-    def forward(self, x: Tensor, place: Place, past: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, place: Place, past: Any = None) -> Tensor:
         batch, length, _ = x.shape
         q, k, v = (
             project(x).reshape(batch, length, -1, self.head_dim).permute(0, 2, 1, 3)
@@ -150,7 +165,7 @@ class Layer(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, place: Place, past: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, place: Place, past: Any = None) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), place, past)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -165,8 +180,9 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList([Layer(config) for _ in range(config.num_hidden_layers)])
         self.norm = nn.RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        place = Place(self.config, tokens.shape[1], 0 if cache is None else cache.length)
+    def forward(self, tokens: Tensor, cache: Any = None) -> Tensor:
+        length = tokens.shape[1]
+        place = place_after(self.config, length, 0) if cache is None else cache.place(self.config, length)
         x = self.embed_tokens(tokens)
         for number, layer in enumerate(self.layers):
             if cache is not None:
@@ -176,18 +192,30 @@ class Decoder(nn.Module):
         return self.norm(x)
 
 
+@dataclass(frozen=True)
 class Place:
-    """What all layers share in one pass over `length` positions from `start` on: angles, and who sees whom."""
+    """What all layers share in one pass over some positions: angles, and who sees whom."""
 
-    def __init__(self, config: LlamaConfig, length: int, start: int) -> None:
-        end = start + length
-        if end > config.max_position_embeddings:
-            raise OperationError(
-                located(f"{end} tokens are more than the {config.max_position_embeddings} the model was made for")
-            )
-        self.cos, self.sin = rotary_angles(arange(start, end) if start else length, config.head_dim, config.rope_theta)
-        self.is_causal = length > 1 and not start
-        self.mask = tril(ones((length, end), dtype=bool), k=start) if length > 1 and start else None
+    cos: Tensor
+    sin: Tensor
+    mask: Tensor | None = None
+    is_causal: bool = False
+
+
+def place_after(config: LlamaConfig, length: int, start: int) -> Place:
+    """The place of `length` positions from `start` on.
+
+    Raises:
+        OperationError: the model was made for fewer.
+    """
+    end = start + length
+    if end > config.max_position_embeddings:
+        raise OperationError(
+            located(f"{end} tokens are more than the {config.max_position_embeddings} the model was made for")
+        )
+    cos, sin = rotary_angles(arange(start, end) if start else length, config.head_dim, config.rope_theta)
+    mask = tril(ones((length, end), dtype=bool), k=start) if length > 1 and start else None
+    return Place(cos, sin, mask, length > 1 and not start)
 
 
 class Llama(nn.Module):

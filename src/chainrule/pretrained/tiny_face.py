@@ -24,6 +24,7 @@ from ..interop.tfjs import read_tfjs
 from ..nn import functional as F
 from ..nn.functional.detection import nms
 from ..train.average_precision import Boxes
+from ..train.compiling import compiled_if
 
 MEAN = np.array([117.001, 114.697, 97.404], np.float32)
 """Of red, green and blue, from 0 to 255."""
@@ -66,11 +67,12 @@ class TinyFaceDetector(nn.Module):
         return x.reshape(*x.shape[:3], len(SHAPES), 5)
 
 
-def load_tiny_face(folder: str | os.PathLike[str] | None = None) -> TinyFaceDetector:
+def load_tiny_face(folder: str | os.PathLike[str] | None = None, *, compile: bool = False) -> TinyFaceDetector:
     """The detector with its weights, in evaluation mode.
 
     Args:
         folder: where the manifest and its file are; as `chainrule data tiny-face` gets them if None.
+        compile: compile it, once for each size of pictures.
 
     Raises:
         DataError: the files are missing, damaged, or of another network.
@@ -95,7 +97,7 @@ def load_tiny_face(folder: str | os.PathLike[str] | None = None) -> TinyFaceDete
     with nn.init.skipped():
         model = TinyFaceDetector()
     model.load_state_dict(state)
-    return model.eval().requires_grad_(False)
+    return compiled_if(compile, model.eval().requires_grad_(False))
 
 
 def prepare(picture: np.ndarray, size: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from .. import optim
 from ..core.tensor import Tensor
 from ..data import DataError, DataLoader, TensorDataset
 from ..nn import functional as F
-from ..pretrained import Adapters, Llama, LlamaConfig, Sampling, generate, load_llm, stream
+from ..pretrained import Adapters, Llama, LlamaConfig, Reader, Sampling, generate, load_llm, stream
 from ..random import manual_seed
 from ..train import Job, evaluate
 from .settings import Settings as BaseSettings
@@ -120,11 +120,13 @@ def train(job: Job) -> dict[str, Any]:
     def objective(_: Any, batch: Any) -> Tensor:
         return next_token_loss(model, batch[0])
 
+    reader = Reader(model, job.compile)
+
     def sample() -> str:
         read = language.tokenizer.encode(settings.prompt).ids
-        return settings.prompt + "".join(stream(language, generate(language, read, 40, Sampling(0.7))))
+        return settings.prompt + "".join(stream(language, generate(language, read, 40, Sampling(0.7), reader=reader)))
 
-    before = evaluate(adapters, held_out, objective=objective)["loss"]
+    before = evaluate(adapters, held_out, objective=objective, compile=job.compile)["loss"]
     job.say(f"validation loss before training {before:.4f}\n\n{sample()}\n")
     done = job.fit(
         adapters, loader, optimizer, objective=objective, steps=settings.steps, scheduler=schedule, clip_norm=1.0,

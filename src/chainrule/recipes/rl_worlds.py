@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..core.autodiff import no_grad
 from ..core.errors import ChainruleError
 from ..core.tensor import Tensor
 from ..nn import init
-from ..train.objective import compiler_of
+from ..train.compiling import compiled_if
 
 
 class WorldError(ChainruleError, ImportError):
@@ -114,7 +115,7 @@ class Learner:
     def __init__(self, worlds: Any, model: nn.Module, plan: Any, seed: int, compile: bool) -> None:
         self.worlds, self.model, self.plan = worlds, model, plan
         self.optimizer = optim.Adam(model.parameters(), lr=plan.lr, eps=1e-5)
-        self.compiled = compiler_of(compile) or (lambda function: function)
+        self.compiled = partial(compiled_if, compile)
         self.policy: Policy = self.compiled(model)
         self.updating: Callable[..., Any] = self.compiled(self.update)
         self.played = 0

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from ..core.errors import OperationError
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
+from .compiling import Compiler, compiler_of
 from .loop import Loop
-from .objective import Batches, Compiler, Evaluation, Measure, Objective, compiler_of, one_objective
+from .objective import Batches, Evaluation, Measure, Objective, one_objective
 from .progress import Reporter
 from .runs import Run, folder_as_run
 

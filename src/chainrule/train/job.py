@@ -7,8 +7,9 @@ from typing import Any
 
 from ..nn.module import Module
 from ..optim.optimizer import Optimizer
+from .compiling import F, compiled_if
 from .fitting import Fitted, fit
-from .objective import Batches, compiler_of
+from .objective import Batches
 from .progress import Reporter
 from .runs import Run
 
@@ -37,10 +38,9 @@ class Job:
         """Print a line that stays."""
         self.reporter.say(text)
 
-    def compiled(self, function: Any) -> Any:
+    def compiled(self, function: F) -> F:
         """A function or a model, compiled if this run is."""
-        compiler = compiler_of(self.compile)
-        return function if compiler is None else compiler(function)
+        return compiled_if(self.compile, function)
 
     def fit(self, model: Module, data: Batches, optimizer: Optimizer, **options: Any) -> Fitted:
         """`chainrule.train.fit` with this run's folder, reporter, checkpoints and way of continuing."""

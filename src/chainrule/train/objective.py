@@ -11,15 +11,13 @@ from ..core.dtypes import float64
 from ..core.errors import OperationError
 from ..core.tensor import Tensor
 from ..nn.module import Module
+from .compiling import Compiler, compiler_of
 
 Measure: TypeAlias = Callable[[Any, Any], Any]
 """A number or 0-d tensor from the model's output and the target of a batch."""
 
 Objective: TypeAlias = Callable[[Module, Any], Tensor | tuple[Tensor, Mapping[str, Any]]]
 """The mean loss of a model on a batch; with it, where wanted, metrics: 0-d tensors or numbers by name."""
-
-Compiler: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
-"""A function from a function to one that does the same, faster."""
 
 
 class Batches(Protocol):
@@ -83,17 +81,6 @@ class Means:
     def values(self) -> dict[str, float]:
         seen = self.sums["seen"]
         return {name: total / seen for name, total in self.sums.items() if name != "seen"} if seen else {}
-
-
-def compiler_of(compile: bool | Compiler) -> Compiler | None:
-    """What makes compiled functions of functions, as `compile=` states it; None for nothing."""
-    if callable(compile):
-        return compile
-    if not compile:
-        return None
-    from ..compiler import compile as compiled  # it costs time to import
-
-    return compiled
 
 
 class Evaluation:
