@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from chainrule.compiler.graph import Graph
+import pytest
+
+from chainrule.compiler.code.target import Target
+from chainrule.compiler.graph import Graph, Value
 from chainrule.compiler.schedule.build import schedule
 from chainrule.compiler.schedule.kernels import GemmKernel, LoopKernel
 
-from .programs import Builder, check, random_arrays
+from .programs import TARGETS, Builder, check, random_arrays
 
 
 def kernels(graph: Graph) -> list[str]:
@@ -47,6 +50,45 @@ def test_parts_of_a_concatenation_are_written_where_they_belong() -> None:
     found = schedule(graph).kernels
     assert [type(k) for k in found] == [GemmKernel] * 3 + [LoopKernel]
     assert len({v for k in found for v in k.writes}) == 1
+    check(graph, random_arrays(graph), scale=64)
+
+
+def _assembled(b: Builder, rows: int, columns: int) -> Value:
+    """A value whose parts two kernels write."""
+    x, w = b.input(rows, 24), b.input(24, columns)
+    product = b.matmul(x, w, transpose_a=False, transpose_b=False)
+    return b.concat(b.tanh(product), b.exp(b.input(rows, columns)), axis=1)
+
+
+@pytest.mark.parametrize("wanted", TARGETS, ids=lambda t: t.name)
+def test_a_concatenation_of_what_others_read_too_is_no_copy(wanted: Target) -> None:
+    b = Builder()
+    parts = [_assembled(b, 7, 8) for _ in range(3)]
+    last = _assembled(b, 2, 8)
+    whole = b.concat(*parts, last, axis=0)
+    results = [b.matmul(p, b.input(16, 5), transpose_a=False, transpose_b=False) for p in parts]
+    total = b.matmul(b.input(23, 3), whole, transpose_a=True, transpose_b=False)
+    graph = b.graph(*results, total, b.sum(last, axis=(0,), keepdims=False))
+    planned = schedule(graph)
+    assert planned.inside == {part: (whole, 7 * 16 * i) for i, part in enumerate([*parts, last])}
+    assert not any(k.ops[0].output is whole for k in planned.kernels)
+    check(graph, random_arrays(graph), wanted, scale=64)
+
+
+def test_a_part_lies_in_one_concatenation_and_never_in_an_output() -> None:
+    b = Builder()
+    parts = [_assembled(b, 4, 8) for _ in range(3)]
+    unaligned, first = _assembled(b, 1, 3), b.concat(parts[0], parts[1], axis=0)
+    second = b.concat(parts[1], parts[0], axis=0)
+    third = b.concat(parts[2], parts[2], axis=0)
+    beside = b.concat(first, second, axis=1)
+    odd = b.concat(unaligned, unaligned, unaligned, axis=0)
+    graph = b.graph(
+        b.tanh(beside), b.tanh(third), b.concat(first, third, axis=0), b.concat(first, third, third, axis=0), parts[2],
+        b.sum(odd, axis=(1,), keepdims=False), b.exp(unaligned), b.tanh(b.concat(first, parts[2], axis=0)),
+    )  # fmt: skip
+    inside = schedule(graph).inside
+    assert inside == {parts[0]: (first, 0), parts[1]: (first, 64), unaligned: (odd, 0)}
     check(graph, random_arrays(graph), scale=64)
 
 

@@ -112,6 +112,8 @@ class _Joining(Rewriting):
         for (_, *flags), products in kinds.items():
             if len(products) < _PRODUCTS or len(set(products)) < len(products):
                 continue
+            # Backwards, the last step's comes first. In the order of time they may lie side by side already.
+            products.reverse()
             params = dict(flags)
             operands = [[p.op.inputs[side] for p in products] for side in (0, 1)]  # type: ignore[union-attr]
             a = self.emit(table["concat"], *operands[0], axis=0 if params["transpose_a"] else 1)

@@ -92,12 +92,17 @@ def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
             if value in graph.constants:
                 constants[value] = None
             elif value not in slots:
+                value = schedule.inside[value][0] if value in schedule.inside else value
                 before = lifetimes.get(value)
                 lifetimes[value] = Lifetime(value.nbytes, before.first if before else step, step)
     begin = len(inputs) + len(graph.outputs)
     slots.update({v: (begin + i, 0) for i, v in enumerate(constants)})
     arena = plan(lifetimes)
     slots.update({v: (begin + len(constants), offset) for v, offset in arena.offsets.items()})
+    for value, (whole, first_element) in schedule.inside.items():
+        if whole in slots:
+            slot, offset = slots[whole]
+            slots[value] = slot, offset + first_element * value.dtype.itemsize
     return Layout(kernels, slots, list(constants), arena.nbytes, schedule.prepared, aliases)
 
 

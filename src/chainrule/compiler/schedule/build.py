@@ -10,6 +10,7 @@ from ..code.expression import Affine, Call, Expression, Load, Outside, nodes
 from ..code.gemm import Gemm, Operand
 from ..code.ir import is_native
 from ..graph import Graph, Op, Value
+from ..memory import ALIGNMENT
 from ..nested import Nested
 from .access import Index, NotAffine, Reader, SplitAxis, linear, strides
 from .convolution import convolution
@@ -50,8 +51,10 @@ def scheduled(prepared: Prepared) -> Schedule:
     plain: set[int] = set()
     while True:
         try:
-            kernels = _kernels(grouping, stored_values(grouping, plain), plain)
-            return Schedule(kernels, [renamed.get(v, v) for v in graph.outputs], prepared)
+            stored = stored_values(grouping, plain)
+            sources = [renamed.get(v, v) for v in graph.outputs]
+            inside = _parts_in_place(grouping, stored, set(sources))
+            return Schedule(_kernels(grouping, stored, plain, inside), sources, prepared, inside)
         except _Unreadable as failed:
             plain.add(failed.position)
 
@@ -64,11 +67,13 @@ class _Unreadable(Exception):
         self.position = position
 
 
-def _kernels(grouping: Grouping, stored: set[Value], plain: set[int]) -> list[Kernel]:
+def _kernels(
+    grouping: Grouping, stored: set[Value], plain: set[int], inside: dict[Value, tuple[Value, int]]
+) -> list[Kernel]:
     kernels: list[Kernel] = []
     for group in grouping.groups:
         if group.is_assembled:
-            kernels.extend(_copies(grouping, group))
+            kernels.extend(_copies(grouping, group, inside))
         elif group.opaque is not None:
             kernels.extend(_opaque(grouping, group, group.opaque))
         elif group.product is not None:
@@ -148,7 +153,38 @@ def is_scatter(op: Op) -> bool:
     )
 
 
-def _copies(grouping: Grouping, group: Group) -> list[Kernel]:
+def _parts_in_place(grouping: Grouping, stored: set[Value], outputs: set[Value]) -> dict[Value, tuple[Value, int]]:
+    """Parts of concatenations that others read, too, and that can lie there from the beginning: see `Schedule.inside`.
+
+    A part can if it is one stretch of the concatenation, which is not where an output has to be, and if a kernel
+    writes it as it is. Of two concatenations the first has it.
+    """
+    found: dict[Value, tuple[Value, int]] = {}
+    wholes: set[Value] = set()
+    for group in grouping.groups:
+        op = group.opaque
+        if not group.is_assembled or op is None or op.output in outputs or op.output in found:
+            continue
+        out, axis = op.output, op.params["axis"]
+        if any(n != 1 for n in out.shape[:axis]):
+            continue
+        step = strides(out.shape)[axis]
+        for value, start in group.parts:
+            maker = grouping.group_of.get(value)
+            if (
+                maker is not None
+                and (maker.is_assembled or (maker.opaque is None and value in stored))
+                and value not in outputs
+                and value not in found
+                and value not in wholes
+                and start * step * out.dtype.itemsize % ALIGNMENT == 0
+            ):
+                found[value] = out, start * step
+                wholes.add(out)
+    return found
+
+
+def _copies(grouping: Grouping, group: Group, inside: dict[Value, tuple[Value, int]]) -> list[Kernel]:
     """A copy for each part of a concatenation that its maker does not write in its place."""
     op = group.opaque
     assert op is not None
@@ -156,6 +192,8 @@ def _copies(grouping: Grouping, group: Group) -> list[Kernel]:
     steps = strides(out.shape)
     kernels: list[Kernel] = []
     for value, start in group.parts:
+        if inside.get(value) == (out, start * steps[axis]):
+            continue
         view = _view(grouping, value, group.position)
         axes = [(d, n) for d, n in enumerate(value.shape) if n != 1]
         source = Affine(view.offset, [(d, view.strides[d]) for d, _ in axes])

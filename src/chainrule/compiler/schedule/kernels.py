@@ -168,11 +168,13 @@ class Schedule:
         kernels: each writes whole values.
         sources: for each output of the graph the value in memory that holds its elements.
         prepared: the graph that the kernels compute, and how it differs from the user's.
+        inside: values that lie in another one, a concatenation of them: that value, and the first element there.
     """
 
     kernels: Sequence[Kernel]
     sources: list[Value]
     prepared: Prepared
+    inside: dict[Value, tuple[Value, int]] = field(default_factory=dict)
 
     @property
     def graph(self) -> Graph:
