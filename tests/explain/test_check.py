@@ -129,3 +129,10 @@ def test_checking_leaves_the_graph_as_it_was(layer: Any) -> None:
     assert cr.explain(loss).check().ok
     loss.backward()
     assert (recurrent.weight_hh_l0.grad.numpy() == before).all()
+
+
+def test_a_number_that_is_read_twice_is_checked() -> None:
+    x, b = cr.tensor(0.5, requires_grad=True), cr.tensor(0.0, requires_grad=True)
+    z = x * (b + 1)
+    check = cr.explain(cr.abs(z) - z * 2).check()
+    assert check.ok, check

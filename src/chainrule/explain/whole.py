@@ -109,13 +109,13 @@ class Doubled:
             if value.primitive is project:
                 parts = pending.setdefault(value.inputs[0], [None] * len(self.values[value.inputs[0]]))
                 index = value.params["index"]
-                parts[index] = g if parts[index] is None else parts[index] + g
+                parts[index] = g if parts[index] is None else np.asarray(parts[index] + g)
                 continue
             for position, operand in enumerate(value.inputs):
                 if operand in self.leads:
                     c = self._handed_back(value, position, g, sides_of_graph)
                     if c is not None:
-                        pending[operand] = c if operand not in pending else pending[operand] + c
+                        pending[operand] = c if operand not in pending else np.asarray(pending[operand] + c)
         return found
 
     def _handed_back(self, value: Value, position: int, g: Any, sides_of_graph: bool) -> np.ndarray | None:
@@ -193,6 +193,6 @@ def uncancelled(target: Value) -> float:
         inputs = [double(v.array()) for v in consumer.inputs]
         primitive = apart(consumer.primitive)
         y = primitive.evaluate(inputs, double_params(consumer.params))
-        c = _pulled(primitive, product.position, np.abs(double(consumer.gradient)), y, inputs, consumer)
+        c = _pulled(primitive, product.position, np.asarray(np.abs(double(consumer.gradient))), y, inputs, consumer)
         total += 0.0 if c is None else norm(c)
     return total
