@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import nn
-from ..array import asarray
+from ..array import asarray, sin, stack
 from ..core.tensor import Tensor
 
 Activation = Callable[[], nn.Module]
@@ -46,6 +46,35 @@ class MLP(nn.Module):
             z = getattr(self, f"hidden{i + 1}")(a)
             a = getattr(self, f"f{i + 1}")(z)
         return self.output(a)
+
+
+FEATURES: dict[str, Callable[[Any, Any], Any]] = {
+    "x₁": lambda x1, _x2: x1,
+    "x₂": lambda _x1, x2: x2,
+    "x₁²": lambda x1, _x2: x1**2,
+    "x₂²": lambda _x1, x2: x2**2,
+    "x₁x₂": lambda x1, x2: x1 * x2,
+    "sin 3x₁": lambda x1, _x2: sin(3 * x1),
+    "sin 3x₂": lambda _x1, x2: sin(3 * x2),
+}
+PLAIN = ("x₁", "x₂")
+
+
+class PointNetwork(MLP):
+    """A multilayer perceptron that reads some `FEATURES` of a point."""
+
+    def __init__(self, features: tuple[str, ...], hidden: list[int], f: Activation) -> None:
+        super().__init__(len(features), hidden, 1, f)
+        self.features = features
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x if self.features == PLAIN else featured(x, self.features))
+
+
+def featured(x: Tensor, features: tuple[str, ...]) -> Tensor:
+    """The chosen features of points (n, 2), as columns."""
+    x1, x2 = x[:, 0], x[:, 1]
+    return stack([FEATURES[name](x1, x2) for name in features], axis=1)
 
 
 class CNN(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,30 +24,60 @@ def field(size: int, centre: Any, reach: float) -> np.ndarray:
     return np.stack([across, down], -1).reshape(-1, 2).astype(np.float32)
 
 
-@no_grad()
-def answers(model: nn.Module, points: np.ndarray, logistic: bool) -> np.ndarray | None:
-    """What the network says at each point, from -1 (blue) to 1 (orange).
+class Answers(NamedTuple):
+    """What a network says at some points.
 
-    One output is a logit (`logistic`) or a number, shown beside the largest; two are classes; of more,
-    the likeliest class gives the colour. None where the output is none of these.
+    Attributes:
+        level: from -1 (blue) to 1 (orange); of three classes or more, how sure it is, from 0 to 1.
+        classes: the likeliest class of each point where there are three or more; None otherwise.
+        among: how many classes there are; 0 where the answer is a number.
+    """
+
+    level: np.ndarray
+    classes: np.ndarray | None
+    among: int
+
+
+@no_grad()
+def answers(model: nn.Module, points: np.ndarray, logistic: bool, largest: float | None = None) -> Answers | None:
+    """What the network says at each point; None where its output is neither a number nor classes.
+
+    One output is a logit (`logistic`) or a number, shown beside `largest` or, without it, the largest
+    there is; two are classes and so are more.
     """
     out = model(Tensor(points)).numpy().astype(np.float64)
     out = np.nan_to_num(out.reshape(len(points), -1)) if out.size and out.size % len(points) == 0 else np.zeros((0, 0))
-    classes = out.shape[1]
-    if not classes:
+    count = out.shape[1]
+    if not count:
         return None
-    if classes == 1:
+    if count == 1:
         if logistic:
-            return np.tanh(out[:, 0] / 2)  # 2 σ(z) - 1
-        return out[:, 0] / (np.abs(out).max() or 1.0)
+            return Answers(np.tanh(out[:, 0] / 2), None, 2)  # 2 σ(z) - 1
+        return Answers(out[:, 0] / (largest or np.abs(out).max() or 1.0), None, 0)
     p = np.exp(out - out.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
-    return p[:, 1] - p[:, 0] if classes == 2 else class_colour(p.argmax(axis=1), classes) * p.max(axis=1)
+    if count == 2:
+        return Answers(p[:, 1] - p[:, 0], None, 2)
+    # So sure as it is beyond chance.
+    return Answers((count * p.max(axis=1) - 1) / (count - 1), p.argmax(axis=1), count)
 
 
-def class_colour(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Classes 0 … n - 1 as places between -1 and 1."""
-    return 2 * labels / max(classes - 1, 1) - 1
+def shown(found: Answers, centre: Any, reach: float, points: list[Any], here: Any) -> dict[str, Any]:
+    """The plane as the page reads it.
+
+    size, reach, centre   cells a side; half the length of a side; the middle
+    among     number of classes, 0 for numbers
+    data      what the network answers in every cell, from -1 to 1; base64
+    classes   base64 of the likeliest class in every cell, where there are three or more; null otherwise
+    points    [x₁, x₂, colour from -1 to 1 or number of the class, whether it is held back to test]
+    here      the explained point, or null
+    """
+    return {
+        "size": GRID, "reach": reach, "centre": list(centre), "among": found.among, "data": levels(found.level),
+        "classes": None if found.classes is None
+        else base64.b64encode(found.classes.astype(np.int8).tobytes()).decode("ascii"),
+        "points": points, "here": here,
+    }  # fmt: skip
 
 
 def hidden_units(model: nn.Module, centre: Any, reach: float, dtype: Any) -> list[dict[str, Any]]:

@@ -1,8 +1,7 @@
-"""What the studio can be set to: five small problems with their data, networks, losses and choices."""
+"""What the studio can be set to: small problems with their data, networks, losses and choices."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from .. import nn, optim
-from ..core.errors import ChainruleError
 from ..core.tensor import Tensor
 from ..nn import functional as F
 from ..nn import init
-from ..recipes.small import CNN, MLP, Neuron, squared_error
+from ..recipes.small import CNN, FEATURES, MLP, Neuron, PointNetwork, squared_error
+from . import points
 from .digits import digits
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -52,6 +51,7 @@ def _class_error(output: Tensor, target: Tensor) -> Tensor:
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 NUMBERS: dict[str, Criterion] = {"squared error": squared_error, "absolute error": F.l1_loss}
+REGRESSION: dict[str, Criterion] = {**NUMBERS, "Huber": lambda output, target: F.huber_loss(output, target, delta=0.2)}
 BINARY: dict[str, Criterion] = {"cross entropy": F.binary_cross_entropy_with_logits, "squared error": _logits_error}
 CLASSES: dict[str, Criterion] = {"cross entropy": F.cross_entropy, "squared error": _class_error}
 
@@ -61,24 +61,28 @@ class Problem:
     """One thing to learn.
 
     Attributes:
-        kind: "number" (one input, one target), "plane" (two inputs, two classes), "image".
+        group: under which heading the problem is offered.
+        kind: "number" (one input, one target), "plane" (two inputs), "image".
         data: inputs and targets as arrays.
-        network: makes the model from an activation, the number of hidden layers and their width.
+        network: makes the model from an activation, the number of hidden layers, their width, and the features read.
         losses: by name; the first one is the default.
         batch: samples a step; None takes all of them.
         noisy: the data with a chosen amount of noise, where there is one to choose.
+        classes: whether the targets are classes, and no numbers.
         defaults: of the settings that differ from the studio's own.
     """
 
     title: str
+    group: str
     kind: str
     data: Callable[[], tuple[np.ndarray, np.ndarray]]
-    network: Callable[[Callable[[], nn.Module], int, int], nn.Module]
+    network: Callable[[Callable[[], nn.Module], int, int, tuple[str, ...]], nn.Module]
     losses: dict[str, Criterion]
     defaults: dict[str, Any]
     batch: int | None = None
     sizes: bool = True  # whether depth and width can be chosen
     noisy: Callable[[float], tuple[np.ndarray, np.ndarray]] | None = None
+    classes: bool = True
 
     @property
     def tested(self) -> bool:
@@ -95,50 +99,47 @@ def _xor() -> tuple[np.ndarray, np.ndarray]:
     return x, np.array([[0], [1], [1], [0]], np.float32)
 
 
-def two_moons(count: int = 200, noise: float = 0.12) -> tuple[np.ndarray, np.ndarray]:
-    """Two half circles that reach into each other: points (count, 2), classes 0 and 1 as (count, 1)."""
-    rng = np.random.default_rng(0)
-    half = count // 2
-    angle = np.linspace(0, math.pi, half)
-    upper = np.stack([np.cos(angle) - 0.5, np.sin(angle) - 0.25], 1)
-    lower = np.stack([0.5 - np.cos(angle), 0.25 - np.sin(angle)], 1)
-    x = np.concatenate([upper, lower]) + rng.normal(scale=noise, size=(2 * half, 2))
-    return x.astype(np.float32), np.repeat([[0.0], [1.0]], half, axis=0).astype(np.float32)
+def _point_network(f: Callable[[], nn.Module], depth: int, width: int, features: tuple[str, ...]) -> nn.Module:
+    return PointNetwork(features, [width] * depth, f)
+
+
+def _classes(title: str, data: Callable[..., points.Points], noise: float, **defaults: Any) -> Problem:
+    return Problem(
+        title, "Two classes of points", "plane", data, _point_network, BINARY, {"noise": noise, **defaults}, batch=64,
+        noisy=lambda noise: data(noise=noise),
+    )  # fmt: skip
+
+
+def _numbers(title: str, data: Callable[..., points.Points], noise: float, **defaults: Any) -> Problem:
+    return Problem(
+        title, "A number for every point", "plane", data, _point_network, REGRESSION, {"noise": noise, **defaults},
+        batch=64, noisy=lambda noise: data(noise=noise), classes=False,
+    )  # fmt: skip
 
 
 PROBLEMS = {
     "neuron": Problem(
-        "A single neuron", "number", _neuron, lambda f, _depth, _width: Neuron(f), NUMBERS, {"lr": 0.5}, sizes=False
+        "A single neuron", "One neuron", "number", _neuron, lambda f, _depth, _width, _features: Neuron(f), NUMBERS,
+        {"lr": 0.5}, sizes=False, classes=False,
     ),
     "xor": Problem(
-        "XOR", "plane", _xor, lambda f, depth, width: MLP(2, [width] * depth, 1, f), BINARY,
+        "XOR, four points", "Two classes of points", "plane", _xor, _point_network, BINARY,
         {"lr": 0.5, "width": 3, "depth": 1},
     ),
-    "moons": Problem(
-        "Two moons", "plane", two_moons, lambda f, depth, width: MLP(2, [width] * depth, 1, f), BINARY,
-        {"lr": 0.3, "width": 6, "depth": 2}, batch=64, noisy=lambda noise: two_moons(noise=noise),
-    ),
+    "moons": _classes("Two moons", points.two_moons, 0.12, lr=0.3, width=6, depth=2),
+    "circle": _classes("Disc in a ring", points.circle, 0.1, lr=0.3),
+    "quarters": _classes("XOR, four clouds", points.quarters, 0.05, lr=0.3),
+    "clouds": _classes("Two clouds", points.clouds, 0.3, lr=0.1, depth=1, width=2),
+    "spiral": _classes("Spiral", points.spiral, 0.03, lr=0.01, width=8, depth=2, optimiser="Adam",
+                       features=list(FEATURES)),
+    "slope": _numbers("Slope", points.slope, 0.1, lr=0.1, depth=1, width=2),
+    "hills": _numbers("Hills and hollows", points.hills, 0.05, lr=0.02, width=8, depth=2, optimiser="Adam"),
     "digits": Problem(
-        "Digits, MLP", "image", digits, lambda f, depth, width: MLP(64, [width] * depth, 10, f), CLASSES,
-        {"lr": 0.01, "width": 24, "depth": 1, "optimiser": "Adam"}, batch=32,
+        "Digits, MLP", "Images", "image", digits, lambda f, depth, width, _features: MLP(64, [width] * depth, 10, f),
+        CLASSES, {"lr": 0.01, "width": 24, "depth": 1, "optimiser": "Adam"}, batch=32,
     ),
     "cnn": Problem(
-        "Digits, CNN", "image", digits, lambda f, _depth, width: CNN(width, 10, f), CLASSES,
+        "Digits, CNN", "Images", "image", digits, lambda f, _depth, width, _features: CNN(width, 10, f), CLASSES,
         {"lr": 0.01, "width": 4, "optimiser": "Adam", "activation": "relu"}, batch=32, sizes=False,
     ),
 }  # fmt: skip
-
-
-class SettingError(ChainruleError, ValueError):
-    """The studio was asked for something it has not."""
-
-
-def chosen(table: dict[str, Any], name: Any, what: str) -> Any:
-    """The entry of a table of choices.
-
-    Raises:
-        SettingError: it has none of that name.
-    """
-    if not isinstance(name, str) or name not in table:
-        raise SettingError(f"{what} is one of {', '.join(table)}, got {name!r}")
-    return table[name]

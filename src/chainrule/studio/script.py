@@ -17,7 +17,7 @@ from typing import Any
 from ..core.tensor import Tensor
 from ..explain.script import ScriptError, load
 from ..nn.module import Module
-from .session import Own
+from .own import Own
 
 
 def own_network(path: Path | str) -> Own:
