@@ -334,7 +334,10 @@ def data(
 def studio(
     what: Annotated[
         str,
-        typer.Argument(metavar="[PROBLEM_OR_SCRIPT]", help="moons, spiral, hills, digits, … (a wrong name lists all); or a Python file."),
+        typer.Argument(
+            metavar="[PROBLEM_OR_SCRIPT]",
+            help="moons, spiral, hills, digits, … (a wrong name lists all); or a Python file.",
+        ),
     ] = "moons",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
     open_page: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,

@@ -13,21 +13,33 @@ import pytest
 import uvicorn
 from playwright.sync_api import Page, expect
 
+import chainrule as cr
+from chainrule import nn
+from chainrule.nn import functional as F
+from chainrule.studio.own import Own
 from chainrule.studio.problems import PROBLEMS
 from chainrule.studio.server import HOST, Studio
 from chainrule.studio.session import Session
 from tests.browser.test_page import CONTRAST
 
 
+def three_classes() -> Own:
+    """A script's network that tells three classes of points apart."""
+    cr.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 3)), cr.randn(60, 2)
+    labels = cr.randint(0, 3, (60,))
+    return Own("mine.py", model, lambda: F.cross_entropy(model(x), labels), {"x": x, "labels": labels})
+
+
 @pytest.fixture
-def start() -> Iterator[Callable[[str], Studio]]:
-    """Starts a studio with a problem."""
+def start() -> Iterator[Callable[..., Studio]]:
+    """Starts a studio with a problem, or with a script's network."""
     servers: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def started(problem: str) -> Studio:
+    def started(problem: str, own: Own | None = None) -> Studio:
         listener = socket.socket()
         listener.bind((HOST, 0))
-        studio = Studio(lambda: Session(problem), listener.getsockname()[1])
+        studio = Studio(lambda: Session(own=own) if own else Session(problem), listener.getsockname()[1])
         server = uvicorn.Server(uvicorn.Config(studio.app, log_level="error", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -154,7 +166,7 @@ def test_an_enormous_learning_rate_is_named_as_the_trouble(start: Any, open_page
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("problem", ["neuron", "cnn"])
+@pytest.mark.parametrize("problem", ["neuron", "hills", "cnn"])
 def test_the_studio_s_text_has_enough_contrast(problem: str, dark: bool, start: Any, open_page: Any) -> None:
     page = open_page(start(problem).address, dark=dark)
     page.click("#studio-step")
@@ -171,15 +183,92 @@ def test_a_server_that_stops_is_noticed(start: Any, open_page: Any) -> None:
     assert page.locator("#studio-run").is_disabled()
 
 
-def test_a_phone_shows_the_studio_without_scrolling_sideways(start: Any, open_page: Any, screenshot: Any) -> None:
-    page = open_page(start("moons").address, width=390, height=844)
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
-    screenshot(page, "studio-phone")
+@pytest.mark.parametrize("problem", ["neuron", "spiral", "cnn"])
+def test_a_phone_shows_the_studio_without_scrolling_sideways(
+    problem: str, start: Any, open_page: Any, screenshot: Any
+) -> None:
+    page = open_page(start(problem).address, width=360, height=780)
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
+    outside = """() => [...document.querySelectorAll('#view-studio *')].filter(e => e.getClientRects().length)
+        .filter(e => { const r = e.getBoundingClientRect(); return r.width > 1 && (r.right > 361 || r.left < -1); })
+        .map(e => e.tagName + '.' + e.className)"""
+    assert page.evaluate(outside) == []
+    screenshot(page, f"studio-phone-{problem}")
+
+
+def test_inputs_are_switched_by_keyboard_and_the_formulas_follow(start: Any, open_page: Any, screenshot: Any) -> None:
+    page = open_page(start("circle").address, height=1000)
+    squares, plain, (last,) = (
+        [page.get_by_role("button", name=f"input {name}", exact=True) for name in names]
+        for names in (("x₁²", "x₂²"), ("x₁", "x₂"), ("sin 3x₁",))
+    )
+    for button, pressed in [*((b, "true") for b in plain), *((b, "false") for b in squares)]:
+        expect(button).to_have_attribute("aria-pressed", pressed)
+    for button in [*squares, last]:
+        button.focus()
+        page.keyboard.press("Enter")
+        expect(button).to_have_attribute("aria-pressed", "true")
+        expect(button).to_be_focused()
+    for button in plain:
+        button.press("Space")
+        expect(button).to_have_attribute("aria-pressed", "false")
+    network = page.locator(".network-picture")
+    expect(network).to_have_attribute("aria-label", re.compile("reads x₁², x₂², sin 3x₁; hidden units: 4; one output"))
+    expect(page.locator(".weight-line")).to_have_count(3 * 4 + 4)
+    screenshot(page, "studio-inputs")
+    page.click("#tab-steps")
+    expect(page.locator("#graph")).to_contain_text("sin")
+    page.click("#tab-studio")
+    for button in squares:
+        button.click()
+        expect(button).to_have_attribute("aria-pressed", "false")
+    last.click()  # the network has to read something
+    expect(last).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_line_of_the_network_is_a_weight_and_its_derivative(start: Any, open_page: Any) -> None:
+    page = open_page(start("moons").address, height=1000)
+    line = page.locator(".weight-line").nth(3)
+    assert re.fullmatch(r"hidden1\.weight\[1, 1\] = \S+, ∂L/∂w = \S+", line.locator("title").text_content() or "")
+    width = line.evaluate("e => e.style.strokeWidth")
+    line.dispatch_event("click")
+    expect(page.locator(".one-weight label")).to_have_text("hidden1.weight[1, 1]")
+    page.select_option("#studio-lines", "gradient")
+    assert page.locator(".weight-line").nth(3).evaluate("e => e.style.strokeWidth") != width
+    before = page.locator(".weight-line").nth(3).evaluate("e => e.style.strokeWidth")
+    page.click("#studio-step")
+    expect(page.locator(".count")).to_have_text("step 1")
+    assert page.locator(".weight-line").nth(3).evaluate("e => e.style.strokeWidth") != before
+
+
+def test_numbers_over_the_plane_have_their_own_losses_and_colours(start: Any, open_page: Any) -> None:
+    page = open_page(start("slope").address, height=1000)
+    assert page.locator("#studio-loss option").all_inner_texts() == ["squared error", "absolute error", "Huber"]
+    assert page.locator(".colour-key li").all_inner_texts() == ["−1", "0", "1"]
+    page.select_option("#studio-loss", "Huber")
+    page.click("#tab-layers")
+    expect(page.locator("#view-layers")).to_contain_text("huber_loss")
+    page.click("#tab-studio")
+    page.select_option("#studio-problem", "spiral")
+    expect(page.locator(".colour-key li")).to_have_text(["class 0", "class 1"])
+    assert page.locator("#studio-problem optgroup").count() == 4
+
+
+def test_a_third_class_has_a_colour_of_its_own(open_page: Any, start: Any, screenshot: Any) -> None:
+    page = open_page(start("", three_classes()).address, height=1000)
+    assert page.locator(".colour-key li").all_inner_texts() == ["class 0", "class 1", "class 2"]
+    colours = page.evaluate("[...document.querySelectorAll('.datum')].map(e => getComputedStyle(e).fill)")
+    assert len(set(colours)) == 3 and page.locator(".datum.neutral").count() == 0
+    assert not page.locator(".wired").is_visible()
+    for colour in set(colours):
+        red, green, blue = map(int, re.findall(r"\d+", colour))
+        assert max(red, green, blue) - min(red, green, blue) > 60  # no grey
+    screenshot(page, "studio-three-classes")
 
 
 def test_noise_penalty_and_test_share_are_sliders_and_units_are_drawn(start: Any, open_page: Any) -> None:
     page = open_page(start("moons").address)
-    assert page.locator(".unit-row").count() == 2 and page.locator(".unit-row canvas").count() == 12
+    assert page.locator(".network-picture span.unit canvas").count() == 13  # 6 and 6 hidden units and the output
     assert page.locator(".datum.held").count() == 60
     assert "in the test" in page.locator(".loss figcaption").inner_text()
     page.locator("#studio-test").evaluate("e => { e.value = 0; e.dispatchEvent(new Event('input')); }")

@@ -136,3 +136,12 @@ def test_a_number_that_is_read_twice_is_checked() -> None:
     z = x * (b + 1)
     check = cr.explain(cr.abs(z) - z * 2).check()
     assert check.ok, check
+
+
+def test_where_every_step_crosses_kinks_the_loss_s_own_piece_is_taken() -> None:
+    near = np.geomspace(1e-13, 1e-4, 400) * np.where(np.arange(400) % 2, 1, -1)  # on both sides, at every distance
+    x = Tensor(near, requires_grad=True)
+    y = Tensor(np.linspace(0.5, 1.5, 400), requires_grad=True)
+    check = cr.explain(cr.sum(table["relu"](x) * y * 3.0), wrt=[x]).check()
+    assert check.pieces > 0 and "its own piece" in str(check)
+    assert check.whole < 1e-9 and check.ok, check

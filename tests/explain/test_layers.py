@@ -274,6 +274,28 @@ def test_a_loss_of_overlap_moves_the_sides_of_boxes(reduction: str, both: bool) 
     assert found.agreement is not None and found.agreement < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("criterion", "kind"),
+    [
+        (F.mse_loss, "mse_loss"),
+        (F.l1_loss, "l1_loss"),
+        (lambda a, b: F.huber_loss(a, b, delta=0.4), "huber_loss"),
+        (F.binary_cross_entropy_with_logits, "binary_cross_entropy_with_logits"),
+    ],
+)
+def test_a_loss_under_another_name_is_called_what_it_is(criterion: Any, kind: str) -> None:
+    names: dict[str, Any] = {"criterion": criterion, "a": Tensor(A, requires_grad=True), "b": Tensor((P > 0) * 1.0)}
+    exec(compile("L = criterion(a, b)", "<own>", "exec"), names)
+    (found,) = [y for y in cr.explain(names["L"], names=names).layers if y.agreement is not None]
+    assert found.title == f"L = {kind}"
+
+
+@pytest.mark.parametrize("loss", [F.huber_loss, F.smooth_l1_loss, F.l1_loss, F.mse_loss])
+def test_a_loss_of_one_number_in_two_axes_is_explained(loss: Any) -> None:
+    x, t = Tensor(A[:1, :1], requires_grad=True), Tensor(np.abs(P[:1, :1]))
+    assert any(layer.agreement is not None for layer in cr.explain(loss(x, t)).layers)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_have_closed_forms(name: str) -> None:
     a, p, n = (Tensor(values, requires_grad=True) for values in (A, P, N))

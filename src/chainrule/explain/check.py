@@ -60,6 +60,8 @@ class Check:
         sums: largest difference of a gradient and the sum of its products, relative to the gradient.
         whole: the whole chain, computed again in float64: the gradients beside differences of the
             loss; relative. NaN where the loss has a kink in every direction that was tried.
+        pieces: along how many directions differences of the loss crossed kinks, so that those of
+            the piece of it that the point lies on were taken.
         whole_rounding: the graph's own gradients beside those in float64; relative.
         sides: entries that the graph and float64 have on different sides of a kink.
         skipped: products that hold NaN or infinity or have no entries; they are not in `products`.
@@ -70,6 +72,7 @@ class Check:
     largest_rounding: float
     sums: float
     whole: float
+    pieces: int
     whole_rounding: float
     sides: int
     skipped: int
@@ -104,6 +107,8 @@ class Check:
         ]
         if kinks:
             lines.append(f"  {kinks} derivatives at a kink, where they lie between the one-sided slopes")
+        if self.pieces:
+            lines.append(f"  {self.pieces} differences of the loss crossed kinks: those of its own piece were taken")
         if self.sides:
             lines.append(f"  {self.sides} entries within rounding of a kink: in float64 they are on its other side")
         if self.skipped:
@@ -128,7 +133,7 @@ def check_products(
     whole = check_whole(trace, targets)
     return Check(
         tuple(found), max((c.error for c in found), default=0.0), max((c.rounding for c in found), default=0.0),
-        sums, whole.error, whole.rounding, whole.sides, skipped, tolerance,
+        sums, whole.error, whole.pieces, whole.rounding, whole.sides, skipped, tolerance,
     )  # fmt: skip
 
 

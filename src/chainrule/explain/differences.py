@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 # Steps (relative to the size of the numbers, and whether numbers below 1 count as 1) in the order they are tried.
-# The last two are for networks with units close to a kink: the smaller, the fewer are crossed and the more is rounded.
-STEPS = ((1e-3, True), (1e-3, False), (1e-6, True), (1e-7, True), (1e-8, True))
+# The last is for units close to a kink.
+STEPS = ((1e-3, True), (1e-3, False), (1e-6, True), (1e-8, True))
 CONSISTENT = 1e-9  # agreement of second and fourth order at which no other step is tried
 
 

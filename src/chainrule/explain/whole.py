@@ -1,5 +1,9 @@
 """The whole chain: gradients beside differences of the loss, both of the graph computed again in float64.
 
+A network with many units has some so close to a kink that every step of a difference crosses a few.
+Where differences of the loss do not settle, those of the piece of it that the point lies on are
+taken: relu, absolute values and maxima go on as the straight lines that they are there.
+
 The graph's own gradients are compared with those of the same rules in float64. A unit that
 float32 has on the other side of a kink (a relu at 1e-9) is counted: there the two gradients
 differ by right, and the comparison is made with the graph's sides.
@@ -19,7 +23,7 @@ from .precision import apart, double, double_params
 from .steps import flat, norm
 from .trace import Trace, Value
 
-# Their derivative jumps where an operand crosses a border.
+# Straight on both sides of a border, where their derivative jumps.
 _SIDED = frozenset({"abs", "max", "maximum", "min", "minimum", "relu", "window_max"})
 
 
@@ -29,11 +33,13 @@ class Whole(NamedTuple):
     Attributes:
         error: largest difference of a gradient in float64 from slopes of the loss; relative. NaN
             where the loss has a kink in every direction that was tried.
+        pieces: along how many directions the loss's own piece had to be taken.
         rounding: largest difference of the graph's gradient and that in float64; relative.
         sides: entries that the graph and float64 have on different sides of a kink.
     """
 
     error: float
+    pieces: int
     rounding: float
     sides: int
 
@@ -46,14 +52,15 @@ def check_whole(trace: Trace, targets: list[Value]) -> Whole:
         and t.gradient is not None and np.isfinite(flat(t.gradient)).all()
     ]  # fmt: skip
     if not asked:
-        return Whole(0.0, 0.0, 0)
+        return Whole(0.0, 0, 0.0, 0)
     with np.errstate(all="ignore"):
         doubled = Doubled(trace, set(asked))
         own = doubled.gradients()
         sided = doubled.gradients(sides_of_graph=True) if doubled.sides else own
         errors = [doubled.error(t, own.get(t)) for t in asked]
         rounding = max(_rounding(t, sided.get(t)) for t in asked)
-    return Whole(max((e for e in errors if e == e), default=float("nan")), rounding, doubled.sides)
+    error = max((e for e in errors if e == e), default=float("nan"))
+    return Whole(error, doubled.pieces, rounding, doubled.sides)
 
 
 def _rounding(target: Value, exact: np.ndarray | None) -> float:
@@ -71,6 +78,7 @@ class Doubled:
     Attributes:
         values: by value, what it is in float64.
         sides: entries that the graph has on the other side of a kink; known after `gradients`.
+        pieces: along how many directions `error` had to take the loss's own piece.
     """
 
     def __init__(self, trace: Trace, targets: set[Value]) -> None:
@@ -79,7 +87,7 @@ class Doubled:
         self.targets = targets
         self.values: dict[Value, Any] = {}
         self.primitives: dict[Value, Any] = {}
-        self.sides = 0
+        self.sides = self.pieces = 0
         for value in trace.values:
             if value.primitive is None:
                 self.values[value] = double(value.array())
@@ -136,8 +144,8 @@ class Doubled:
         x = self.values[target]
         g = np.zeros_like(x) if g is None else g
 
-        def loss(x: np.ndarray) -> float:
-            return float(np.real(np.vdot(self.seed, self._replay(target, x))))
+        def loss(x: np.ndarray, piece: bool = False) -> float:
+            return float(np.real(np.vdot(self.seed, self._replay(target, x, piece))))
 
         rng = np.random.default_rng(target.size)
         errors = []
@@ -148,17 +156,26 @@ class Doubled:
             wanted = float(np.real(np.vdot(g, v)))
             usual = norm(g) * norm(v) / np.sqrt(x.size)
             slope, left, right = slope_along(loss, x, v, noise)
-            if abs(left - right) > 1e-3 * (abs(left) + abs(right) + usual):
+            kinked = abs(left - right) > 1e-3 * (abs(left) + abs(right) + usual)
+            if kinked and not self.bent:
                 continue
             scale = max(usual, abs(wanted), noise * 1e-6, 1e-300)
             if abs(slope - wanted) > 1e-6 * scale:
                 # A gradient that cancels (a bias before a batch norm) is as exact as what cancelled.
                 scale = max(scale, uncancelled(target) * norm(v) / np.sqrt(x.size))
+            if abs(slope - wanted) > 1e-6 * scale and self.bent:
+                slope, *_ = slope_along(lambda x: loss(x, True), x, v, noise)
+                self.pieces += 1
             errors.append(abs(slope - wanted) / scale)
         return max(errors, default=float("nan"))
 
-    def _replay(self, target: Value, x: np.ndarray) -> Any:
-        """The loss with one value replaced, everything that depends on it computed again."""
+    @property
+    def bent(self) -> bool:
+        """Whether the loss may have kinks."""
+        return any(p.name in _SIDED for p in self.primitives.values())
+
+    def _replay(self, target: Value, x: np.ndarray, piece: bool) -> Any:
+        """The loss with one value replaced, everything that depends on it computed again; or its piece."""
         made: dict[Value, Any] = {target: x}
         for value in self.trace.values:
             if value is target or value.primitive is None or not any(i in made for i in value.inputs):
@@ -166,9 +183,21 @@ class Doubled:
             inputs = [made[i] if i in made else self.values[i] for i in value.inputs]
             if value.primitive is project:
                 made[value] = inputs[0][value.params["index"]]
+            elif piece and value.primitive.name in _SIDED:
+                made[value] = self._continued(value, inputs)
             else:
                 made[value] = self.primitives[value].evaluate(inputs, double_params(value.params))
         return made.get(self.trace.loss, self.values[self.trace.loss])
+
+    def _continued(self, value: Value, inputs: list[Any]) -> np.ndarray:
+        """What a piecewise straight operation gives if it goes on as it is at the point."""
+        before = [self.values[i] for i in value.inputs]
+        moved: Any = [new_tensor(np.asarray(a - b), None) for a, b in zip(inputs, before, strict=True)]
+        handles = [new_tensor(a, None) for a in before]
+        y = self.values[value]
+        with unrecorded():
+            by = self.primitives[value].jvp(moved, new_tensor(y, None), *handles, **double_params(value.params))
+        return y if by is None else np.asarray(y + by.numpy())
 
 
 def _pulled(primitive: Any, position: int, g: Any, y: Any, inputs: list[Any], value: Value) -> np.ndarray | None:

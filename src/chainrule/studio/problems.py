@@ -49,6 +49,8 @@ def _class_error(output: Tensor, target: Tensor) -> Tensor:
     return squared_error(F.softmax(output, -1), F.one_hot(target, 10).astype(output.dtype))
 
 
+SPEEDS: dict[str, float | None] = {"10 steps a second": 10.0, "100 steps a second": 100.0, "as fast as it goes": None}
+
 Criterion = Callable[[Tensor, Tensor], Tensor]
 NUMBERS: dict[str, Criterion] = {"squared error": squared_error, "absolute error": F.l1_loss}
 REGRESSION: dict[str, Criterion] = {**NUMBERS, "Huber": lambda output, target: F.huber_loss(output, target, delta=0.2)}

@@ -116,7 +116,7 @@ async def _work(session: Session, connection: WebSocket, commands: asyncio.Queue
             except ChainruleError as error:
                 trouble = str(error)
         if session.running:
-            await asyncio.to_thread(session.train, 1_000_000, TICK)
+            await _run_on(session)
         if waiting or not session.running or loop.time() - sent > PICTURES:
             try:
                 state = await asyncio.to_thread(session.state)
@@ -128,6 +128,18 @@ async def _work(session: Session, connection: WebSocket, commands: asyncio.Queue
                 state["studio"]["trouble"] = trouble
             await connection.send_json(state)
             sent = loop.time()
+
+
+async def _run_on(session: Session) -> None:
+    """Train for a short while, at the pace that was chosen."""
+    if session.pace is None:
+        await asyncio.to_thread(session.train, 1_000_000, TICK)
+        return
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    steps = max(1, round(session.pace * TICK))
+    await asyncio.to_thread(session.train, steps)
+    await asyncio.sleep(max(0.0, steps / session.pace - (loop.time() - began)))
 
 
 def serve(session: Callable[[], Session], port: int = 0, ready: Callable[[str], None] = print) -> None:

@@ -18,13 +18,14 @@ from ..core.tensor import Tensor
 from ..random import manual_seed
 from ..recipes.small import FEATURES, PLAIN, loss_of
 from .own import Own
-from .problems import ACTIVATIONS, INITIALISATIONS, OPTIMISERS, PROBLEMS, Problem
+from .problems import ACTIVATIONS, INITIALISATIONS, OPTIMISERS, PROBLEMS, SPEEDS, Problem
 from .values import SettingError, chosen, number
 from .view import shown
 
 DEFAULTS: dict[str, Any] = {
     "activation": "tanh", "initialisation": "default", "optimiser": "SGD", "lr": 0.1, "depth": 1, "width": 4,
     "seed": 0, "noise": 0.12, "test": 0.3, "l1": 0.0, "l2": 0.0, "features": list(PLAIN),
+    "speed": "100 steps a second",
 }  # fmt: skip
 OWN_DEFAULTS = {"optimiser": "Adam", "lr": 0.01}  # of a network that is not known
 RANGES = {
@@ -118,18 +119,19 @@ class Session:
         elif name in ("noise", "test"):
             self._load() if name == "noise" else self._split()
             self._note_loss()
-        elif name not in ("loss", "l1"):
+        elif name not in ("loss", "l1", "speed"):
             self._build()
 
     def choices(self) -> dict[str, list[str]]:
         """The settings that are one of several words, and the words."""
         if self.own is not None:
-            return {"optimiser": list(OPTIMISERS)}
+            return {"optimiser": list(OPTIMISERS), "speed": list(SPEEDS)}
         choices = {
             "activation": list(ACTIVATIONS),
             "initialisation": list(INITIALISATIONS),
             "optimiser": list(OPTIMISERS),
             "loss": list(self.problem.losses),
+            "speed": list(SPEEDS),
         }
         if self.problem.kind == "number":
             del choices["initialisation"]  # its two weights are set by hand
@@ -142,7 +144,7 @@ class Session:
     def offers(self, setting: str) -> bool:
         """Whether a setting can be chosen for the problem at hand."""
         if self.own is not None:
-            return setting in ("optimiser", "lr", "l1", "l2")
+            return setting in ("optimiser", "speed", "lr", "l1", "l2")
         if setting == "noise":
             return self.problem.noisy is not None
         if setting == "features":
@@ -212,6 +214,11 @@ class Session:
     def criterion(self, x: Tensor, y: np.ndarray) -> Tensor:
         """The loss of the network on some samples."""
         return loss_of(self.model, x, Tensor(y), self.problem.losses[self.settings["loss"]])
+
+    @property
+    def pace(self) -> float | None:
+        """Steps a second while it runs; None for as many as there can be."""
+        return SPEEDS[self.settings["speed"]]
 
     def train(self, steps: int, seconds: float = math.inf) -> None:
         """Steps of gradient descent, at most `steps` and for about `seconds`; stops where a number is not finite."""

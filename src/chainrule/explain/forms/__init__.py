@@ -49,7 +49,7 @@ def closed_form(group: Group, names: dict[Value, Name]) -> ClosedForm | None:
                 if agreement is not None:
                     named = any(f is function and group.kind in kinds for kinds, f in forms)
                     known = named or group.kind == group.function
-                    kind = candidate.kind or (group.kind if known else function.__name__)
+                    kind = group.kind if known else candidate.kind or function.__name__
                     return ClosedForm(kind, tuple(candidate.equations), tuple(candidate.legend), agreement)
     return None
 
@@ -71,7 +71,7 @@ def _known(group: Group) -> list[Form]:
         return [moves.rearrangement]
     # A function under another name (`criterion(scores, y)`): what fits the numbers is what it computes.
     if group.outputs[0].size == 1:
-        return [losses.cross_entropy, losses.regression]
+        return [losses.cross_entropy, losses.regression, losses.robust]
     if "softmax" in _primitives_of(group):
         return [attention.attention]
     return [] if group.function else [pointwise.activation]

@@ -115,7 +115,7 @@ class Call:
         own = list(self.module.parameters()) if self.module is not None else []
         found = [
             v for v in self.group.inputs
-            if not v.several and v.dtype.kind == "f" and v.size > 1 and not any(is_value_of(v, p) for p in own)
+            if not v.several and v.dtype.kind == "f" and v.shape and not any(is_value_of(v, p) for p in own)
         ]  # fmt: skip
         return sorted(found, key=lambda v: (not v.requires_grad, -v.size))
 

@@ -17,7 +17,7 @@ EPS = 1e-7  # torchvision's
 @form("sigmoid_focal_loss")
 def focal(call: Call) -> Iterator[Candidate]:
     """L = -αₜ (1 - pₜ)^γ ln pₜ with pₜ = σ(x) where t is 1 and 1 - σ(x) where it is 0."""
-    constants = [float(v.value) for v in call.group.inputs if isinstance(v.value, np.ndarray) and v.size == 1]
+    constants = [float(v.value.item()) for v in call.group.inputs if isinstance(v.value, np.ndarray) and v.size == 1]
     power = call.node("integer_power")
     powers = dict.fromkeys([2.0, *constants, *([] if power is None else [float(power.params["n"])])])
     data = [v for v in call.group.inputs if not v.several and v.dtype.kind == "f" and v.size > 1]

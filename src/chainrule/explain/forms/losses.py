@@ -58,9 +58,10 @@ def regression(call: Call) -> Iterator[Candidate]:
             p = 1 / (1 + np.exp(-values))
             for count, written, latex in ((x.size, " / n", r"\frac{1}{n} "), (1, "", "")):
                 scale = call.delta.item() / count
-                yield Candidate(_squared(written, latex), legend, {x: scale * 2 * (values - other)})
-                yield Candidate(_logistic(written, latex), legend, {x: scale * (p - other)})
-                yield Candidate(_logistic(written, latex), complement, {x: scale * (p - (1 - other))})
+                yield Candidate(_squared(written, latex), legend, {x: scale * 2 * (values - other)}, "mse_loss")
+                logistic = "binary_cross_entropy_with_logits"
+                yield Candidate(_logistic(written, latex), legend, {x: scale * (p - other)}, logistic)
+                yield Candidate(_logistic(written, latex), complement, {x: scale * (p - (1 - other))}, logistic)
 
 
 def _squared(written: str, latex: str) -> list[Equation]:
@@ -86,7 +87,7 @@ def robust(call: Call) -> Iterator[Candidate]:
         return
     x, t = error.inputs
     values = numbers(error)
-    constants = [float(v.value) for v in call.group.inputs if isinstance(v.value, np.ndarray) and v.size == 1]
+    constants = [float(v.value.item()) for v in call.group.inputs if isinstance(v.value, np.ndarray) and v.size == 1]
     # The width itself is compared with only; ½ width is subtracted.
     widths = [1.0, *(width for c in constants for width in (c, 2 * c))]
     widths += [getattr(call.module, name) for name in ("beta", "delta") if hasattr(call.module, name)]
@@ -94,17 +95,18 @@ def robust(call: Call) -> Iterator[Candidate]:
     for over, written, latex in reductions(call, x):
         for width in dict.fromkeys(w for w in widths if w > 0):
             clipped = np.clip(values, -width, width)
-            for slope, text, tex, meaning in (
-                (np.sign(values), "sign(x - t)", r"\mathrm{sign}(x - t)", "of the error its sign only"),
-                (clipped / width, f"clip((x - t) / {width:g}, -1, 1)", rf"\mathrm{{clip}}((x - t) / {width:g}, -1, 1)",
+            for kind, slope, text, tex, meaning in (
+                ("l1_loss", np.sign(values), "sign(x - t)", r"\mathrm{sign}(x - t)", "of the error its sign only"),
+                ("smooth_l1_loss", clipped / width, f"clip((x - t) / {width:g}, -1, 1)",
+                 rf"\mathrm{{clip}}((x - t) / {width:g}, -1, 1)",
                  f"small errors pull in proportion, errors beyond {width:g} all alike"),
-                (clipped, f"clip(x - t, ±{width:g})", rf"\mathrm{{clip}}(x - t, \pm {width:g})",
+                ("huber_loss", clipped, f"clip(x - t, ±{width:g})", rf"\mathrm{{clip}}(x - t, \pm {width:g})",
                  f"small errors pull in proportion, errors beyond {width:g} all alike"),
             ):  # fmt: skip
                 gradients = Gradients()
                 gradients.add(x, over * slope)
                 gradients.add(t, -(over * slope))
-                yield Candidate([equation("x", text + written, latex + tex, meaning)], legend, gradients.found)
+                yield Candidate([equation("x", text + written, latex + tex, meaning)], legend, gradients.found, kind)
 
 
 def reductions(call: Call, x: Value) -> Iterator[tuple[np.ndarray, str, str]]:
@@ -217,7 +219,7 @@ def triplet(call: Call) -> Iterator[Candidate]:
     gaps = [numbers(v) + 1e-6 for v in differences[:2]]
     distances = [np.linalg.norm(g, axis=1, keepdims=True) for g in gaps]
     to_near, to_far = (g / d for g, d in zip(gaps, distances, strict=True))
-    constants = [float(v.value) for v in call.group.inputs if isinstance(v.value, np.ndarray) and v.size == 1]
+    constants = [float(v.value.item()) for v in call.group.inputs if isinstance(v.value, np.ndarray) and v.size == 1]
     margins = dict.fromkeys([float(getattr(call.module, "margin", 1.0)), *constants])
     reductions = (len(near.array()), " / N", r"\frac{1}{N} "), (1, "", "")
     for margin, (count, written, latex) in itertools.product(margins, reductions):

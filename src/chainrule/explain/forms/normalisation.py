@@ -125,7 +125,7 @@ def _norm_axes(call: Call, x: np.ndarray) -> Iterator[tuple[tuple[int, ...], tup
 def _epsilons(call: Call) -> list[float]:
     if getattr(call.module, "eps", None) is not None:
         return [call.module.eps]
-    scalars = [float(v.value) for v in call.group.inputs if _is_number(v) and 0 < float(v.value) < 0.1]
+    scalars = [float(v.value.item()) for v in call.group.inputs if _is_number(v) and 0 < float(v.value) < 0.1]
     params = [float(v.params["eps"]) for v in call.group.values if "eps" in v.params]
     return [*params, *scalars, 1e-5]
 

@@ -39,6 +39,33 @@ const SIZE = {
     [190, 228, 238],
   ],
 };
+// Of three classes and more: the ends of the signed scale, then hues that differ in lightness, too.
+const CLASSES = {
+  light: [
+    [33, 82, 150],
+    [179, 84, 6],
+    [18, 128, 98],
+    [126, 62, 158],
+    [150, 128, 0],
+    [186, 40, 98],
+    [0, 128, 160],
+    [112, 78, 58],
+    [96, 112, 20],
+    [96, 102, 112],
+  ],
+  dark: [
+    [134, 184, 244],
+    [255, 178, 102],
+    [100, 214, 172],
+    [205, 160, 240],
+    [226, 208, 92],
+    [255, 142, 182],
+    [104, 212, 238],
+    [206, 172, 146],
+    [182, 206, 100],
+    [186, 192, 202],
+  ],
+};
 const BROKEN = { light: [190, 30, 110], dark: [255, 92, 168] };
 
 /** "dark" or "light", whichever the page shows now. */
@@ -56,6 +83,12 @@ export function signedColour(value, limit, which = tone()) {
   const t = limit > 0 ? Math.sqrt(Math.min(1, Math.abs(value) / limit)) : 0;
   const [end, half] = value < 0 ? scale.negative : scale.positive;
   return blend([scale.middle, half, end], t);
+}
+
+/** [r, g, b] of one of several classes, `sure` from 0 (the surface) to 1. */
+export function classColour(label, sure = 1, which = tone()) {
+  const palette = CLASSES[which];
+  return blend([SIGNED[which].middle, palette[label % palette.length]], Math.min(1, Math.max(0, sure)));
 }
 
 /** [r, g, b] of t between 0 (nothing) and 1 (the largest). */

@@ -1,93 +1,11 @@
-// The studio's pictures: decision boundary, curve of one neuron, an image with its classes, the loss
-// over the steps, the size of each parameter's gradient, a matrix of weights.
+// The studio's pictures: curve of one neuron, an image with its classes, the loss over the steps,
+// the size of each parameter's gradient, a matrix of weights.
 
-import { css, signedColour, tone } from "./colour.js";
-import { h, replace, svg } from "./dom.js";
+import { signedColour, tone } from "./colour.js";
+import { h, svg } from "./dom.js";
 import { number, percent } from "./numbers.js";
 
 const SIDE = 340;
-
-/** The plane of two inputs, coloured by what the network answers, with the data on it. */
-export function planeOf({ size, reach, centre, data, points, here }, moved, chosen) {
-  const which = tone();
-  const canvas = signedField(size, data, which, "Decision boundary: blue for class 0, orange for class 1");
-  canvas.className = "map";
-  const x = (v) => ((v - centre[0] + reach) / (2 * reach)) * SIDE;
-  const y = (v) => SIDE - ((v - centre[1] + reach) / (2 * reach)) * SIDE;
-  const colour = (c) => css(signedColour(c, 1, which));
-  const radius = points.length > 20 ? 3.6 : 7;
-  const overlay = svg(
-    "svg",
-    { class: "points", viewBox: `0 0 ${SIDE} ${SIDE}`, role: "group", "aria-label": "Data" },
-    points.map(([px, py, c, held], index) =>
-      svg("circle", {
-        cx: x(px),
-        cy: y(py),
-        r: radius,
-        fill: colour(c),
-        variables: { colour: colour(c) },
-        class: `datum${held ? " held" : ""}${Math.abs(c) < 0.2 ? " neutral" : ""}`,
-        onclick: here ? (event) => (event.stopPropagation(), chosen(index)) : null,
-      }),
-    ),
-    here ? svg("circle", { class: "here-ring", cx: x(here[0]), cy: y(here[1]), r: 11 }) : null,
-  );
-  if (here) {
-    overlay.addEventListener("click", (event) => {
-      const frame = overlay.getBoundingClientRect();
-      const px = ((event.clientX - frame.left) / frame.width) * 2 * reach - reach + centre[0];
-      const py = reach - ((event.clientY - frame.top) / frame.height) * 2 * reach + centre[1];
-      moved([px, py].map((v) => Number(v.toFixed(3))));
-    });
-  }
-  const held = points.some((point) => point[3]) ? " Hollow points are held back to test." : "";
-  return h(
-    "figure",
-    {},
-    h("div", { class: "plane" }, canvas, overlay),
-    h(
-      "figcaption",
-      { class: "quiet" },
-      here
-        ? `The ring is the explained sample: click a point or anywhere to choose another.${held}`
-        : "What the model of your script answers over its two inputs, with its data.",
-    ),
-  );
-}
-
-/** What each hidden unit does over the plane, a row of small pictures for each layer. */
-export function unitsOf(layers) {
-  if (!layers?.length) return null;
-  const which = tone();
-  return h(
-    "div",
-    { class: "units" },
-    h("h3", {}, "Hidden units over the plane"),
-    layers.map(({ layer, count, size, units }) =>
-      h(
-        "div",
-        { class: "unit-row" },
-        h("span", { class: "quiet" }, layer),
-        units.map((data, unit) => signedField(size, data, which, `unit ${unit} of ${layer}: blue below 0, orange above`)),
-        count > units.length ? h("span", { class: "quiet" }, `+ ${count - units.length}`) : null,
-      ),
-    ),
-  );
-}
-
-// Signed bytes of a square as colours.
-function signedField(size, data, which, spoken) {
-  const canvas = h("canvas", { width: size, height: size, role: "img", "aria-label": spoken });
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(size, size);
-  const bytes = atob(data);
-  for (let i = 0; i < bytes.length; i++) {
-    const value = ((bytes.charCodeAt(i) << 24) >> 24) / 127;
-    image.data.set([...signedColour(0.62 * value * Math.abs(value), 1, which), 255], 4 * i);
-  }
-  context.putImageData(image, 0, 0);
-  return canvas;
-}
 
 /** a = f(w x + b) over x, with the present input and the target. */
 export function curveOf(curve, inputs) {

@@ -4,20 +4,24 @@
 import { h, replace } from "./dom.js";
 import { textbookLines } from "./neuron.js";
 import { number, percent, shapeText } from "./numbers.js";
-import { curveOf, digit, gradientBars, lossCurve, paintMatrix, planeOf, unitsOf } from "./pictures.js";
+import { curveOf, digit, gradientBars, lossCurve, paintMatrix } from "./pictures.js";
+import { planeOf, unitsOf } from "./plane.js";
 import { parameterSlider, slider } from "./slider.js";
+import { NetworkPicture } from "./wires.js";
 
 const LABELS = {
   activation: "Activation",
   initialisation: "Initialisation",
   optimiser: "Optimiser",
   loss: "Loss",
+  speed: "Speed",
   lr: "Learning rate",
   depth: "Hidden layers",
   width: "Width",
   seed: "Seed",
   noise: "Noise of the data",
   test: "Share held back to test",
+  l1: "L1 penalty (makes weights 0)",
   l2: "L2 penalty (weight decay)",
 };
 const WHOLE = new Set(["depth", "width", "seed"]);
@@ -42,6 +46,10 @@ export class StudioView {
     this.count = h("output", { class: "count" });
     this.trouble = h("p", { class: "trouble", role: "alert" });
     this.picture = h("div", { class: "picture" });
+    this.drawn = new NetworkPicture(
+      (names) => send({ do: "setting", name: "features", value: names }),
+      (name, entry) => this.chooseWeight(name, entry),
+    );
     this.inputs = h("div", { class: "sliders" });
     this.textbook = h("div");
     this.curve = h("div", { class: "loss" });
@@ -66,7 +74,7 @@ export class StudioView {
           this.trouble,
           this.controls,
         ),
-        h("section", { "aria-label": "What the network computes" }, this.picture, this.inputs, this.textbook),
+        h("section", { "aria-label": "What the network computes" }, this.picture, this.drawn.element, this.inputs, this.textbook),
         h("section", { "aria-label": "Weights and gradients" }, this.curve, this.bars, this.weights),
       ),
     );
@@ -96,6 +104,8 @@ export class StudioView {
     replace(this.curve, lossCurve(state.losses, state.loss, state.test_loss));
     replace(this.bars, gradientBars(state.parameters, state.problem ? "by the explained sample" : "of the script's loss"));
     replace(this.picture, this.pictureOf(state));
+    this.drawn.element.hidden = !state.features;
+    if (state.features) this.drawn.update(state);
     replace(this.textbook, state.kind === "number" && neurons.length ? textbookLines(neurons[0]) : null);
   }
 
@@ -127,13 +137,21 @@ export class StudioView {
     };
     const rows = [];
     if (state.problem) {
-      const [row] = select(
-        "studio-problem",
-        "Problem",
-        state.problems.map(({ name, title }) => [name, title]),
-        state.problem,
-        (name) => this.send({ do: "problem", name }),
+      const [row, element] = select("studio-problem", "Problem", [], null, (name) => this.send({ do: "problem", name }));
+      const groups = [...new Set(state.problems.map(({ group }) => group))];
+      replace(
+        element,
+        groups.map((label) =>
+          h(
+            "optgroup",
+            { label },
+            state.problems
+              .filter(({ group }) => group === label)
+              .map(({ name, title }) => h("option", { value: name }, title)),
+          ),
+        ),
       );
+      element.value = state.problem;
       rows.push(row);
     } else {
       rows.push(h("p", {}, h("b", {}, state.title)));
@@ -232,6 +250,18 @@ export class StudioView {
     });
   }
 
+  /** Choose a weight by its line in the drawing of the network. */
+  chooseWeight(name, entry) {
+    const few = document.getElementById(`studio-weight-${name}-${entry}`);
+    if (few) {
+      few.focus();
+      return;
+    }
+    this.chosen = name;
+    document.getElementById("studio-parameter").value = name;
+    this.chooseEntry(entry);
+  }
+
   chooseParameter(name) {
     this.chosen = name;
     this.chooseEntry(0);
@@ -262,7 +292,7 @@ export class StudioView {
           (x) => x.forEach((value, entry) => this.send({ do: "input", entry, value })),
           (index) => this.send({ do: "sample", index }),
         ),
-        unitsOf(state.hidden),
+        state.features ? null : unitsOf(state.hidden),
       ];
     }
     if (state.kind === "image") {
