@@ -199,7 +199,8 @@ def _add_unrolled(gradients: Gradients, call: Call, cell: Cell, suffix: str, sum
     rows, to_sums = numbers(sums.inputs[0]), np.zeros(sums.shape)
     for start, end in zip(starts, [*starts[1:], len(swept)], strict=True):
         values = swept[start:end]
-        taken = next((v for v in values if sums in v.inputs and v.primitive and v.primitive.name == "index"), None)
+        read = (i for v in values for i in v.inputs)
+        taken = next((i for i in read if sums in i.inputs and i.primitive and i.primitive.name == "index"), None)
         part = slice(None) if taken is None else slice(*taken.params["pattern"][0][1:3])
         inner = _with_bias(call, values[0], "bias_hh" + suffix) if cell is CELLS["GRU"] else values[0]
         projection = _product_with(call, values, "weight_hr" + suffix)
