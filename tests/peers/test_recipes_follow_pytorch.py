@@ -21,7 +21,7 @@ from chainrule.data import DataLoader, FashionMNIST
 from chainrule.nn import functional as F
 from chainrule.recipes import cnn, detector, diffusion, gpt, rnn
 from chainrule.recipes.scenes import Scenes
-from tests.recipes.vowels import write_vowels
+from tests.data.vowels import write_vowels
 
 pytestmark = pytest.mark.peers
 STEPS = 50

@@ -1,22 +1,10 @@
-"""Recipes train, report and leave what they promise; a run that was stopped continues bit for bit."""
+"""Recipes of images train, report and leave what they promise."""
 
-import inspect
-import io
 import json
 
-import numpy as np
 import pytest
 
-from chainrule import nn
 from chainrule.cli import main
-from chainrule.recipes import find_recipe
-from chainrule.train import Job, Reporter, load_checkpoint, new_run, open_run
-
-SMALL = {
-    "cnn": {"fast": True, "epochs": 1, "width": 4},
-    "detector": {"fast": True, "epochs": 2, "width": 4, "count": 16, "batch_size": 4, "held_out": 4},
-    "diffusion": {"fast": True, "epochs": 1, "width": 8, "per_class": 1, "steps": 2},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -64,40 +52,3 @@ def test_tree_crowns_that_are_not_there_are_asked_for(capsys):
     assert main(["train", "detector", "--scenes", "tree-crowns"]) == 1
     message = capsys.readouterr().err
     assert "deepforest==2.1.0" in message and "--data" in message
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAfter(Reporter):
-    def __init__(self, step):
-        super().__init__(io.StringIO())
-        self.step = step
-
-    def update(self, status):
-        if status.step == self.step:
-            raise Stop
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_a_stopped_run_continues_bit_for_bit(name, tmp_path):
-    recipe = find_recipe(name)
-    from dataclasses import asdict
-
-    settings = asdict(recipe.Settings.make(SMALL[name]))
-    whole, stopped = (new_run(tmp_path, name, settings, n) for n in ("whole", "stopped"))
-    recipe.train(Job(whole, Reporter(io.StringIO()), save_every=0.0))
-    with pytest.raises(Stop):
-        recipe.train(Job(stopped, StopAfter(5), save_every=0.0))
-    recipe.train(Job(open_run(stopped.folder), Reporter(io.StringIO()), resume=True))
-    a, b = (load_checkpoint(run.last)["model"] for run in (whole, stopped))
-    assert all(np.array_equal(value, b[key]) for key, value in a.items())
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_the_network_fits_on_a_page(name):
-    recipe = find_recipe(name)
-    networks = [c for c in vars(recipe).values() if inspect.isclass(c) and issubclass(c, nn.Module)]
-    networks = [c for c in networks if c.__module__ == recipe.__name__]
-    assert networks and sum(len(inspect.getsource(c).splitlines()) for c in networks) < 60

@@ -26,6 +26,7 @@ from chainrule.train import (
     load_checkpoint,
     read_metrics,
 )
+from tests.train.stopping import Stop, StopAfter
 
 N, FEATURES = 44, 5
 
@@ -190,20 +191,6 @@ def test_schedules_by_epoch_and_by_plateau():
     plateau = ReduceLROnPlateau(optimizer, factor=0.1, patience=0)
     train(model, optimizer=optimizer, epochs=3, scheduler=plateau, validation=Loss(1.0, 1.0, 0.5))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1)
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAfter(Reporter):
-    def __init__(self, step):
-        super().__init__(io.StringIO())
-        self.step = step
-
-    def update(self, status):
-        if status.step == self.step:
-            raise Stop
 
 
 @pytest.mark.parametrize("kind", ["accumulated", "list", "steps", "dropout and clipping", "averaged"])

@@ -20,19 +20,24 @@ def bias_correction(beta: float, step: Any) -> Any:
     return -exponent.expm1() if isinstance(exponent, Setting) else -math.expm1(exponent)
 
 
+def decayed(p: Any, g: Any, lr: Any, weight_decay: float, decoupled: bool, maximize: bool) -> tuple[Any, Any]:
+    """The parameter and the direction of descent: one of them has the weight decay in it."""
+    if maximize:
+        g = -g
+    if weight_decay and decoupled:
+        p *= 1 - lr * weight_decay
+    elif weight_decay:
+        g = g + weight_decay * p
+    return p, g
+
+
 def adam(
     p: Any, g: Any, m: Any, v: Any, v_max: Any = None, *, step: Any, lr: Any, betas: tuple[float, float], eps: float,
     weight_decay: float, amsgrad: bool, maximize: bool, decoupled_weight_decay: bool,
 ) -> tuple[Any, ...]:  # fmt: skip
     """One step of `Adam` or `AdamW`."""
     xp = p.__array_namespace__()
-    if maximize:
-        g = -g
-    if weight_decay:
-        if decoupled_weight_decay:
-            p *= 1 - lr * weight_decay
-        else:
-            g = g + weight_decay * p
+    p, g = decayed(p, g, lr, weight_decay, decoupled_weight_decay, maximize)
     m += (1 - betas[0]) * (g - m)
     v += (1 - betas[1]) * (g * g - v)
     largest = v
@@ -161,13 +166,7 @@ def nadam(
 ) -> tuple[Any, ...]:  # fmt: skip
     """One step of `NAdam`."""
     xp = p.__array_namespace__()
-    if maximize:
-        g = -g
-    if weight_decay:
-        if decoupled_weight_decay:
-            p *= 1 - lr * weight_decay
-        else:
-            g = g + weight_decay * p
+    p, g = decayed(p, g, lr, weight_decay, decoupled_weight_decay, maximize)
     mu = betas[0] * (1 - 0.5 * 0.96 ** (step * momentum_decay))
     mu_next = betas[0] * (1 - 0.5 * 0.96 ** ((step + 1) * momentum_decay))
     mu_product = mu_product * mu

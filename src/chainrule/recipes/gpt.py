@@ -17,14 +17,13 @@ from .. import nn, optim
 from ..array import arange
 from ..core.autodiff import no_grad
 from ..core.tensor import Tensor
-from ..data import DataLoader
+from ..data import Characters, DataLoader, Windows, read_text
 from ..nn import functional as F
 from ..random import Generator, manual_seed, rand
 from ..train import Job, evaluate
 from .report import save_plot
 from .settings import Settings as BaseSettings
 from .settings import setting
-from .text import Characters, Windows, read_text
 
 BETAS = (0.9, 0.95)  # of AdamW
 

@@ -13,14 +13,13 @@ import numpy as np
 
 from .. import optim
 from ..core.tensor import Tensor
-from ..data import DataError, DataLoader, TensorDataset
+from ..data import DataError, DataLoader, TensorDataset, read_text
 from ..nn import functional as F
 from ..pretrained import Adapters, Llama, LlamaConfig, Reader, Sampling, generate, load_llm, stream
 from ..random import manual_seed
 from ..train import Job, evaluate
 from .settings import Settings as BaseSettings
 from .settings import setting
-from .text import read_text
 
 _VALIDATED = 16  # windows
 SMALL = LlamaConfig(

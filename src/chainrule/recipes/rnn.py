@@ -1,6 +1,6 @@
 """`chainrule train rnn`: an LSTM or a GRU that tells nine speakers apart by one vowel each.
 
-The recordings (`recipes.vowels`) have 7 to 29 frames. Packed, each is read to its own end in
+The recordings (`data.vowels`) have 7 to 29 frames. Packed, each is read to its own end in
 both directions; what the network has seen by then is its last state, from which one linear layer
 tells the speaker (Hochreiter and Schmidhuber 1997; Schuster and Paliwal 1997).
 """
@@ -18,7 +18,7 @@ from .. import nn, optim
 from ..array import concat, pad
 from ..core.autodiff import no_grad
 from ..core.tensor import Tensor
-from ..data import DataLoader
+from ..data import DataLoader, JapaneseVowels
 from ..nn import functional as F
 from ..nn.utils.rnn import pack_padded_sequence, pad_sequence
 from ..random import manual_seed, randn
@@ -27,7 +27,6 @@ from ..train.plots import PlotError, new_figure, save_figure
 from .report import save_plot
 from .settings import Settings as BaseSettings
 from .settings import setting
-from .vowels import JapaneseVowels
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainrule.data import DataError
-from chainrule.recipes.time_series import read_ts
-from chainrule.recipes.vowels import JapaneseVowels
-from tests.recipes.vowels import HEADER, line, write_vowels
+from chainrule.data.time_series import read_ts
+from chainrule.data.vowels import JapaneseVowels
+from tests.data.vowels import HEADER, line, write_vowels
 
 
 @pytest.fixture(autouse=True)

@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..core.errors import DataError
 from ..core.tensor import Tensor, new_tensor
-from ..data import DataError, Dataset
-from ..data.sources import data_folder, find_file
+from .dataset import Dataset
+from .sources import data_folder, find_file
 
 SIZE_LIMIT = 2**27  # bytes, uncompressed
-EMBEDDED = Path(__file__).parent / "texts"
+EMBEDDED = Path(__file__).parent / "embedded" / "texts"
 KNOWN = {
     "moby-dick": "Herman Melville, Moby-Dick (1851), 1.2 million characters; embedded",
     "shakespeare": "William Shakespeare's works, 5.1 million characters",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data import DataError
+from ..core.errors import DataError
 
 SIZE_LIMIT = 2**26  # bytes
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..core.errors import DataError
 from ..core.folders import cache_folder
 from ..core.tensor import Tensor, new_tensor
-from ..data import DataError, Dataset
-from ..data.sources import data_folder
+from .dataset import Dataset
+from .sources import data_folder
 from .time_series import read_ts
 
 NAME = "japanese-vowels"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chainrule.data import DataError, DataLoader
-from chainrule.recipes.text import Characters, Windows, read_text
+from chainrule.data.text import Characters, Windows, read_text
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def test_damaged_files_are_named(tmp_path, name, content, message):
 
 
 def test_no_text_is_larger_than_the_limit_however_small_its_file(monkeypatch, tmp_path):
-    monkeypatch.setattr("chainrule.recipes.text.SIZE_LIMIT", 1000)
+    monkeypatch.setattr("chainrule.data.text.SIZE_LIMIT", 1000)
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(b" " * 1001))
     with pytest.raises(DataError, match="more than 1,000 bytes"):
         read_text(str(tmp_path / "bomb.gz"))
