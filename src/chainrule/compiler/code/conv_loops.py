@@ -204,6 +204,10 @@ class _ConvolutionCode(ConvolutionCode[ConvolutionPlan]):
         end = f.pairwise("smin", last * plan.shape.rows, conv.outputs)
         height = f.pairwise("smin", part.size[0] - begin, plan.band_rows) if plan.bands > 1 else f.index(part.size[0])
         with f.loop(start, end) as channel, f.loop(0, plan.together) as image, f.loop(0, height) as row:
+            following = (block * plan.together + image.index, group * conv.outputs + channel.index + 1)
+            down = (row.index + begin) * part.apart[0] + part.start[0]
+            elements.axis = dict(zip(conv.axes, (*following, down, f.index(0)), strict=True))
+            elements.prefetch(conv.stores, width * apart)
             at = (channel.index - start) * plan.width + image.index * plan.layout.plane
             at = at + row.index * plan.layout.pitch
 

@@ -12,6 +12,8 @@ from .expression import Affine, Call, Const, Expression, Load, Position, nodes
 from .ir import I1, I8, I64, Function, Value, type_of, vector
 from .pointwise import emit_call, register_type
 
+_LINE = 64  # bytes of a line of the caches
+
 
 class Elements:
     """Where a kernel is in its index space, and how leaves are read and results written there.
@@ -51,6 +53,19 @@ class Elements:
 
     def wide(self, value: Value) -> Value:
         return value if value.type.lanes else self.f.broadcast(value, self.lanes)
+
+    def prefetch(self, stores: Sequence[Store], count: Value | int) -> None:
+        """Asks for what the stores will read and write along the vector axis, for so many elements from here on."""
+        f = self.f
+        loads = [n for n in nodes(*(s.expression for s in stores)) if isinstance(n, Load)]
+        places = [(n.buffer, n.index, n.dtype) for n in loads]
+        places += [(s.buffer, s.index, s.expression.dtype) for s in stores]
+        for buffer, index, dtype in places:
+            first, step = self._at(index)
+            if step == 1:
+                pointer, memory = f.arguments[self.arguments[buffer, index.offset]], type_of(dtype)
+                with f.loop(first, first + count, _LINE // memory.nbytes) as loop:
+                    f.prefetch(f.element(pointer, loop.index, memory))
 
     def _at(self, index: Affine) -> tuple[Value, int]:
         """The address of the first lane, and the step from lane to lane."""

@@ -18,9 +18,10 @@ from .conv_loops import DenseCode
 from .elements import Elements
 from .image import emit_zeros
 from .ir import I1, I64, PTR, VOID, Function, Module, Value, vector
+from .packing import Packing
 from .tile import Micro
 from .winograd_plan import WinogradPlan, corner, grid
-from .winograd_tiles import columns, emit_tiles, inside
+from .winograd_tiles import columns, emit_tiles, inside, rows_at_once
 from .winograd_transforms import IN, OUT, POINTS, both_axes, outputs, weights
 
 
@@ -37,7 +38,8 @@ class _WinogradCode(DenseCode):
         self.wide = vector(plan.type, self.lanes)
         f = self.f
         self.weights = self.room
-        self.tiles = f.offset(self.room, plan.weight_bytes)
+        self.packed = f.offset(self.weights, plan.weight_bytes)
+        self.tiles = f.offset(self.packed, plan.packed_bytes)
         self.products = f.offset(self.tiles, plan.tile_bytes)
         self.zeros = f.offset(self.products, plan.product_bytes)
         self.pixels = f.offset(self.zeros, plan.zero_bytes)
@@ -55,29 +57,34 @@ class _WinogradCode(DenseCode):
         """G w Gᵀ of all weights: for each point tile by tile (channel, output channel)."""
         f, plan, conv, lanes = self.f, self.plan, self.conv, self.lanes
         buffer, offset, (_, by_output, by_channel) = conv.weights
-        at = f.element(self.address(buffer, offset), 0, plan.type)
         distances = grid(conv)
         assert distances is not None
-        rows = plan.shape.rows
-        room = -(-rows // lanes) * lanes
-        side_by_side = f.alloca(9 * room * plan.type.nbytes)
-        emit_zeros(f, plan.type, lanes, side_by_side, 9 * room)
-        with f.loop(0, plan.blocks) as block, f.loop(0, conv.channels) as channel:
-            here = f.element(at, block.index * (rows * by_output) + channel.index * by_channel, plan.type)
+        rows, channels = plan.shape.rows, conv.channels
+        # In the order in which they lie in memory; the gradient of the images reads them from the last to the first.
+        order = sorted(range(9), key=distances.__getitem__)
+        down, right = distances[order[3]] - distances[order[0]], distances[order[1]] - distances[order[0]]
+        reduced = [(channels, by_channel), (3, down), (3, right)]
+        if down == 3 * right:
+            reduced[1:] = [(9, right)]
+            if by_channel == 9 * right:
+                reduced = [(9 * channels, right)]
+        with f.loop(0, plan.blocks) as block:
+            at = block.index * (rows * by_output) + distances[order[0]]
+            source = f.element(self.address(buffer, offset), at, plan.type)
 
-            def gather(count: int) -> None:
-                for row in range(count):
-                    for tap, distance in enumerate(distances):
-                        value = f.load(plan.type, here, row * by_output + distance)
-                        f.store(value, side_by_side, tap * room + row)
+            def pack(count: int) -> None:
+                packing = Packing(plan.type, count, rows, tuple(r * by_output for r in range(count)), tuple(reduced))
+                f.call(self.packer(packing, plan.target), VOID, source, self.packed, f.index(0))
 
-            self._rows(block.index, gather)
-            there = f.element(self.weights, (block.index * conv.channels + channel.index) * rows, plan.type)
-            for first in range(0, rows, lanes):
-                w = [f.load(self.wide, side_by_side, tap * room + first) for tap in range(9)]
-                for i, line in enumerate(both_axes(weights, [w[0:3], w[3:6], w[6:9]])):
-                    for j, value in enumerate(line):
-                        f.store(value, there, (i * IN + j) * plan.weight_point + first)
+            self._rows(block.index, pack)
+            with f.loop(0, channels) as channel:
+                here = f.element(self.packed, channel.index * (9 * rows), plan.type)
+                there = f.element(self.weights, (block.index * channels + channel.index) * rows, plan.type)
+                for first in range(0, rows, lanes):
+                    w = [f.load(self.wide, here, order.index(tap) * rows + first) for tap in range(9)]
+                    for i, line in enumerate(both_axes(weights, [w[0:3], w[3:6], w[6:9]])):
+                        for j, value in enumerate(line):
+                            f.store(value, there, (i * IN + j) * plan.weight_point + first)
 
     def _rows(self, block: Value, body: Callable[[int], None]) -> None:
         """The body for the number of rows that a block of output channels has."""
@@ -146,31 +153,45 @@ class _WinogradCode(DenseCode):
     def _outputs(self, products: Value, source: Value, where: tuple[Value, Value], begin: Value, rows: Value) -> None:
         """One image's outputs of one channel."""
         f, plan, conv, lanes = self.f, self.plan, self.conv, self.lanes
-        starts = columns(plan.across, lanes)
-        exists = f.lanes(I1, [int(i < plan.across) for i in range(lanes)]) if plan.across < lanes else None
+        height = f.pairwise("smin", plan.out[0] - begin * OUT, rows * OUT)
+        self._prefetch(where, begin * OUT, height)
+        starts, at_once = columns(plan.across, lanes), rows_at_once(plan.across, lanes)
         table = self.module.table(f"{self.name}_starts", I64, starts)
-        with f.loop(0, rows, carry=[f.zero(self.wide)]) as row:
+        with f.loop(0, rows, at_once, carry=[f.zero(self.wide)]) as row:
             with f.loop(0, len(starts), carry=row.carried) as piece:
                 at = f.load(I64, f.address_of(table), piece.index)
                 place = row.index * plan.across + at
                 m = [f.load(self.wide, products, place + p * plan.product_point) for p in range(POINTS)]
                 y = both_axes(outputs, [m[i * IN : (i + 1) * IN] for i in range(IN)])
-                total = y[0][0] + y[0][1] + y[1][0] + y[1][1]
-                if exists is not None:
-                    total = f.select(exists, total, f.zero(self.wide))
                 to = row.index * (OUT * plan.pitch) + at * OUT
-                for i in range(OUT):
-                    for half in range(OUT):
-                        order = [k // 2 + half * lanes // 2 + k % 2 * lanes for k in range(lanes)]
-                        f.store(f.shuffle(y[i][0], y[i][1], order), self.pixels, to + i * plan.pitch + half * lanes)
+                for tile in range(at_once):
+                    for i in range(OUT):
+                        for half in range(2 if at_once == 1 else 1):
+                            first = tile * plan.across + half * lanes // 2
+                            order = [first + k // 2 + k % 2 * lanes for k in range(lanes)]
+                            order = [k if k % lanes >= first else -1 for k in order]
+                            value = f.shuffle(y[i][0], y[i][1], order)
+                            f.store(value, self.pixels, to + (tile * OUT + i) * plan.pitch + half * lanes)
+                total = y[0][0] + y[0][1] + y[1][0] + y[1][1]
+                if plan.across < lanes:
+                    exists = f.mask(lanes, (rows - row.index) * plan.across if at_once > 1 else plan.across)
+                    total = f.select(exists, total, f.zero(self.wide)) if exists is not None else total
                 piece.carry(f.fma(total, f.zero(self.wide), piece.carried[0]))
             row.carry(*piece.results)
-        height = f.pairwise("smin", plan.out[0] - begin * OUT, rows * OUT)
         with f.when(f.reduce("or", f.is_nan(row.results[0]))):
             weights = self.address(*conv.weights[:2])
             weights = f.element(weights, where[1] * conv.weights[2][1], plan.type)
             f.call(f"{self.name}_again", VOID, source, weights, self.zeros, self.pixels, begin * OUT, height)
         self._store(where, begin * OUT, height)
+
+    def _prefetch(self, where: tuple[Value, Value], begin: Value, height: Value) -> None:
+        """Asks for what the stores will touch."""
+        f, plan, conv = self.f, self.plan, self.conv
+        elements = Elements(f, self.arguments, conv.axes[3], self.lanes)
+        width = height * plan.out[1] if plan.is_flat else f.index(plan.out[1])
+        with f.loop(0, 1 if plan.is_flat else height) as row:
+            elements.axis = dict(zip(conv.axes, (*where, begin + row.index, f.index(0)), strict=True))
+            elements.prefetch(conv.stores, width)
 
     def _store(self, where: tuple[Value, Value], begin: Value, height: Value) -> None:
         """An image's outputs of one channel, from row `begin` on, go through the stores' expressions."""

@@ -9,10 +9,11 @@ from .image import Pair
 from .ir import F32, Type, type_of
 from .target import Target
 from .tile import Shape, choose
-from .winograd_tiles import Tiles, columns, pitch_of
+from .winograd_tiles import Tiles, columns, pitch_of, rows_at_once
 from .winograd_transforms import OUT, POINTS
 
 _TRANSFORMS = 50  # cycles for a channel of a vector's tiles
+_WEIGHTS = 20  # vectors of tiles that are twenty times the work of transforming the weights
 
 
 def _held(channels: int, type: Type, target: Target) -> int:
@@ -47,6 +48,7 @@ class WinogradPlan:
         widths: how many vectors a panel of tiles may have.
         pitch: from row to row of an output channel's pixels. is_flat: whether all of them are one row to the stores.
         at_once: blocks whose products are computed before they are transformed.
+        parts: into how many the work may be cut.
         scratch, single, units: as in `ConvolutionPlan`.
     """
 
@@ -79,13 +81,20 @@ class WinogradPlan:
         self.weight_point = self.blocks * conv.channels * self.shape.rows + 3 * lanes
         self.pitch = self.out[1] if self.across <= lanes or self.out[1] % OUT == 0 else OUT * self.across
         self.is_flat = self.pitch == self.out[1] and is_flat(conv)
+        self.packed_bytes = lines_of((conv.channels * 9 * self.shape.rows + 3 * lanes) * size)
+        # Every part of the work transforms the weights, which should not take more than a twentieth of it.
+        tiles = conv.images * self.height * self.across
+        self.parts = max(threads, min(self.units, 4 * threads, tiles // (_WEIGHTS * lanes)))
         self.weight_bytes = lines_of(POINTS * self.weight_point * size)
         self.tile_bytes = lines_of(self.tiles.nbytes)
         self.product_bytes = lines_of(POINTS * self.product_point * size)
         self.zero_bytes = lines_of((conv.size[1] + lanes) * size)
-        # A last row that does not exist, and what is beyond the last column, may be written, too.
-        self.pixel_bytes = lines_of((OUT * self.band_rows * self.pitch + OUT * lanes) * size)
-        self.scratch = self.weight_bytes + self.tile_bytes + self.product_bytes + self.zero_bytes + self.pixel_bytes
+        # Last rows that do not exist, and what is beyond the last column, may be written, too.
+        at_once = rows_at_once(self.across, lanes)
+        rows = OUT * at_once * -(-self.band_rows // at_once)
+        self.pixel_bytes = lines_of((rows * self.pitch + OUT * lanes) * size)
+        images = self.tile_bytes + self.product_bytes + self.pixel_bytes
+        self.scratch = self.weight_bytes + self.packed_bytes + self.zero_bytes + images
 
     def _widths(self, vectors: int) -> set[int]:
         """How many vectors of so many a panel may have."""
@@ -132,7 +141,7 @@ def _gain(channels: int, outputs: int, size: Pair, target: Target) -> float:
     """
     lanes = target.lanes(F32)
     across = -(-size[1] // OUT)
-    filled = across / (len(columns(across, lanes)) * lanes)
+    filled = across * rows_at_once(across, lanes) / (len(columns(across, lanes)) * lanes)
     used = size[0] * size[1] / (OUT * OUT * -(-size[0] // OUT) * across)
     products = POINTS * channels * outputs / 2 + _TRANSFORMS * (channels + outputs) / filled
     return OUT * OUT * 9 * channels * outputs / 2 * used / products

@@ -43,10 +43,18 @@ class Tiles:
         return IN * IN * self.point * self.type.nbytes
 
 
+LINE = 64  # bytes of a line of the caches
+
+
 def columns(across: int, lanes: int) -> list[int]:
     """The first tiles of a row's vectors. The last overlaps the one before it; if a row is shorter than a vector, what
     is beyond it is written over by the next row."""
     return [min(at, max(across - lanes, 0)) for at in range(0, across, lanes)]
+
+
+def rows_at_once(across: int, lanes: int) -> int:
+    """Rows of tiles in a vector: several, one after another, where they are short."""
+    return next((rows for rows in (4, 2) if rows * across <= lanes), 1)
 
 
 def pitch_of(tiles: int, lanes: int) -> int:
@@ -70,10 +78,15 @@ def emit_tiles(module: Module, name: str, tiles: Tiles) -> Function:
     starts = columns(tiles.across, tiles.lanes)
     table = module.table(f"{name}_columns", I64, starts) if len(starts) > 1 else None
 
-    def row(at: Value, image: Value, first: Value | int, masks: list[Value | None]) -> list[Value]:
-        """A row of the image transformed along columns; `at` is its number in the image."""
-        inside = f.compare("ult", at, height)
-        line = f.select(inside, f.element(image, at * row_step, tiles.type), zeros)
+    at_once = rows_at_once(tiles.across, tiles.lanes)
+
+    def line_at(at: Value, image: Value) -> Value:
+        """The address of an image's row, or of zeros."""
+        return f.select(f.compare("ult", at, height), f.element(image, at * row_step, tiles.type), zeros)
+
+    def long_row(at: Value, image: Value, first: Value | int, masks: list[Value | None]) -> list[Value]:
+        """A row of an image, transformed along columns; `at` is its number in the image."""
+        line = line_at(at, image)
         result: list[Value] = []
         for pair in (0, 2):
             left, right = (
@@ -82,32 +95,71 @@ def emit_tiles(module: Module, name: str, tiles: Tiles) -> Function:
             result += [f.shuffle(left, right, range(odd, 2 * tiles.lanes, 2)) for odd in (0, 1)]
         return pixels(result)
 
-    def column(image: Value, there: Value, at: Value | int) -> None:
+    def store(lines: list[list[Value]], there: Value, place: Value) -> None:
+        for j in range(IN):
+            for i, value in enumerate(pixels([line[j] for line in lines])):
+                f.store(value, there, place + (i * IN + j) * tiles.point)
+
+    def long_rows(image: Value, there: Value, at: Value | int) -> None:
         """All rows of tiles, for a vector of columns of tiles that begins at number `at`."""
         first = at * OUT + tiles.low[1]
         masks = [inside(f, tiles.lanes, first + (start + half), width) for start in (0, 2) for half in (0, tiles.lanes)]
         top = begin * OUT + tiles.low[0]
-        above = [v for i in (0, 1) for v in row(top + i, image, first, masks)]
+        above = [v for i in (0, 1) for v in long_row(top + i, image, first, masks)]
         with f.loop(0, rows, carry=above) as loop:
             lines = [loop.carried[:IN], loop.carried[IN:]]
-            lines += [row(top + loop.index * OUT + i, image, first, masks) for i in (2, 3)]
-            place = loop.index * tiles.across + at
-            for j in range(IN):
-                for i, value in enumerate(pixels([line[j] for line in lines])):
-                    f.store(value, there, place + (i * IN + j) * tiles.point)
+            lines += [long_row(top + loop.index * OUT + i, image, first, masks) for i in (2, 3)]
+            store(lines, there, loop.index * tiles.across + at)
             loop.carry(*lines[2], *lines[3])
+
+    def short_rows(image: Value, there: Value) -> None:
+        """All rows of tiles, a few at once."""
+        top = begin * OUT + tiles.low[0]
+        with f.loop(0, rows, at_once) as loop:
+            addresses = [line_at(top + loop.index * OUT + i, image) for i in range(OUT * at_once + OUT)]
+            shifted = []
+            for first in (tiles.low[1], tiles.low[1] + OUT):
+                mask = inside(f, tiles.lanes, first, width)
+                shifted.append([f.load_masked(wide, line, mask, first) for line in addresses])
+            lines = []
+            for i in range(IN):
+                x = [v for side in shifted for v in _apart(f, side[i : i + OUT * at_once : OUT], tiles.across)]
+                lines.append(pixels(x))
+            store(lines, there, loop.index * tiles.across)
 
     with f.loop(0, channels) as channel, f.loop(0, tiles.images) as number:
         image = f.element(source, channel.index * channel_step + number.index * image_step, tiles.type)
         place = channel.index * tiles.pitch + number.index * rows * tiles.across
         there = f.element(out, place, tiles.type)
-        if table is None:
-            column(image, there, 0)
+        if row_step == width:
+            following = f.element(image, begin * (OUT * row_step) + channel_step, tiles.type)
+            with f.loop(0, rows * (OUT * row_step), LINE // tiles.type.nbytes) as line:
+                f.prefetch(f.element(following, line.index, tiles.type))
+        if at_once > 1:
+            short_rows(image, there)
+        elif table is None:
+            long_rows(image, there, 0)
         else:
             with f.loop(0, len(starts)) as loop:
-                column(image, there, f.load(I64, f.address_of(table), loop.index))
+                long_rows(image, there, f.load(I64, f.address_of(table), loop.index))
     f.ret()
     return f
+
+
+def _apart(f: Function, rows: list[Value], across: int) -> list[Value]:
+    """Even and odd pixels of a few rows, each from lane 0 on, row after row."""
+    lanes = rows[0].type.lanes
+    each = 1  # rows of a vector
+    if len(rows) > 2:
+        two = [*range(OUT * across), *range(lanes, lanes + OUT * across)]
+        rows = [f.shuffle(rows[i], rows[i + 1], _filled(two, lanes)) for i in (0, 2)]
+        each = 2
+    places = [row * lanes + tile * OUT for row in range(2) for tile in range(across * each)]
+    return [f.shuffle(rows[0], rows[1], _filled([p + odd for p in places], lanes)) for odd in (0, 1)]
+
+
+def _filled(order: list[int], lanes: int) -> list[int]:
+    return (order + [-1] * lanes)[:lanes]
 
 
 def inside(f: Function, lanes: int, first: Value | int, width: int) -> Value | None:

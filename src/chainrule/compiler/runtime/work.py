@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ..code.conv_weights import WeightGradientPlan
 from ..code.loop_axes import elements
-from ..code.winograd_plan import WinogradWeightsPlan
+from ..code.winograd_plan import WinogradPlan, WinogradWeightsPlan
 from ..nested import Loop
 from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel
 from ..schedule.storage import weight
@@ -53,6 +53,8 @@ def parts(kernel: Kernel, threads: int) -> int:
     if isinstance(kernel, GemmKernel):
         if isinstance(kernel.plan, WeightGradientPlan | WinogradWeightsPlan):  # each part copies all images
             return threads
+        if isinstance(kernel.plan, WinogradPlan):
+            return kernel.plan.parts
         return max(threads, min(kernel.plan.units, _FINER * threads))
     if isinstance(kernel, LoopKernel):
         return max(threads, min(int(microseconds(kernel) / _ALONE), _FINER * threads))
