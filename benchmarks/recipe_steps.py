@@ -33,22 +33,23 @@ def library(name: str) -> Any:
     return torch
 
 
-def step(name: str, work: Workload) -> Callable[[], float]:
-    """One update with AdamW: gradients set to zero, forward, backward, optimiser."""
+def step(name: str, work: Workload, compiled: bool = False) -> Callable[[], float]:
+    """One update with AdamW: gradients set to zero, forward, backward, optimiser; as one program if `compiled`."""
     made = library(name)
     model = work.make()
     optimizer = made.optim.AdamW([p for p in model.parameters() if p.requires_grad], 1e-3)
     convert = made.Tensor if name == "chainrule" else made.tensor
     batch = tuple(convert(array) for array in work.batch)
 
-    def run() -> float:
+    def update(*batch: Any) -> Any:
         optimizer.zero_grad()
         value = work.loss(model, batch)
         value.backward()
         optimizer.step()
-        return value.item()
+        return value
 
-    return run
+    run = made.compile(update) if compiled else update
+    return lambda: run(*batch).item()
 
 
 def _parts(name: str, *parts: Any, **names: Any) -> dict[str, Any]:
