@@ -13,7 +13,7 @@ from chainrule import nn, optim
 from chainrule.core.tree import tree_map
 from chainrule.data import DataLoader, FashionMNIST
 from chainrule.nn import functional as F
-from chainrule.recipes import cnn, depth_networks, detector, diffusion, fashion_mnist, gpt, llm, rl_ppo
+from chainrule.recipes import cnn, depth_networks, detector, diffusion, fashion_mnist, gpt, llm, rl_ppo, rnn
 from chainrule.recipes.scenes import Scenes
 from tests.pretrained.small_llama import small_model
 
@@ -75,6 +75,15 @@ RECIPES: dict[str, tuple[Callable[[], Any], Any, Callable[[], Any]]] = {
         of_variant(depth_networks.Recurrent, 16, 28, activation="LSTM", init="orthogonal"),
         cross_entropy, lambda: images((4, 1, 28, 28)),
     ),
+    "rnn": (
+        lambda: rnn.Listener(rnn.Settings(hidden=8, dropout=0.2), np.zeros(5, np.float32), np.ones(5, np.float32), 10),
+        cross_entropy, lambda: ((images((3, 7, 5))[0], cr.asarray(np.array([7, 2, 4]))), images((3, 1))[1]),
+    ),
+    "gpt": (
+        lambda: gpt.GPT(9, gpt.Settings(context=8, width=16, heads=2, layers=2, dropout=0.1)),
+        lambda model, batch: gpt.next_character_loss(model(batch[0]), batch[1]),
+        lambda: (images((4, 8))[0].astype("int64") % 9, cr.asarray(np.arange(32).reshape(4, 8) % 9)),
+    ),
     "llm": (
         small_model, llm.next_token_loss, lambda: cr.asarray(np.random.default_rng(0).integers(0, 30, (2, 9))),
     ),
@@ -113,7 +122,7 @@ def default_dtype():
 # In float64 rounding cannot be taken for anything else. In float32 the sums' other order moves a loss by less than
 # 1e-5 of itself; gradients may move more where a rectifier's input is close to 0.
 CASES = [(name, "float64", 1e-9) for name in RECIPES] + [
-    (name, "float32", 1e-5) for name in ("fashion-mnist", "cnn", "depth: transformer", "llm", "rl: PPO")
+    (name, "float32", 1e-5) for name in ("fashion-mnist", "cnn", "depth: transformer", "gpt", "llm", "rl: PPO")
 ]
 
 
