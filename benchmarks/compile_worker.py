@@ -102,7 +102,7 @@ def _report(step: Any) -> dict[str, Any]:
     from chainrule.compiler.cost import flops
 
     ops = step.graph.ops
-    dense = ("matmul", "affine", "conv", "conv_transpose", "conv_weight")
+    dense = ("matmul", "affine", "conv", "conv_transpose", "conv_weight", "attention", "attention_gradient")
     return {"flops": sum(flops(op) for op in ops if op.primitive.name in dense)}
 
 

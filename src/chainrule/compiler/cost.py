@@ -31,6 +31,8 @@ def flops(op: Op) -> int:
         return 2 * op.output.size * inner + (op.output.size if name == "affine" else 0)
     if name in _CONVOLUTIONS:
         return _convolution(op)
+    if name in ("attention", "attention_gradient"):
+        return _attention(op)
     if name in _REDUCTIONS:
         return op.inputs[0].size
     if name in ("softmax", "log_softmax"):
@@ -38,6 +40,16 @@ def flops(op: Op) -> int:
     if is_pointwise(op) and name not in _FREE:
         return op.output.size
     return 0
+
+
+def _attention(op: Op) -> int:
+    """Two products for each pair of a query and a key that it sees; five for the gradients, which make one again."""
+    q, k, v = op.inputs[:3]
+    queries, keys = q.shape[-2], k.shape[-2]
+    seen = sum(min(i + 1, keys) for i in range(queries)) if op.params["is_causal"] else queries * keys
+    widths = (1, 1) if op.primitive.name == "attention" else (3, 2)
+    each = 2 * (widths[0] * q.shape[-1] + widths[1] * v.shape[-1]) + 4
+    return math.prod(q.shape[:-2]) * seen * each
 
 
 def _convolution(op: Op) -> int:

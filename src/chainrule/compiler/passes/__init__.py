@@ -1,6 +1,7 @@
 """Passes: each maps a graph to another one that computes the same, with the same inputs and outputs in order."""
 
 from ..graph import Graph
+from .attention import fuse_attention
 from .dead_code import remove_dead_code
 from .loops import improve_loops
 from .rematerialise import rematerialise
@@ -22,4 +23,6 @@ def optimise_step(graph: Graph) -> Graph:
     """All passes, for a graph that is complete: no part of it will be differentiated any more."""
     graph = optimise(graph)
     improved = improve_loops(graph, optimise)
-    return rematerialise(graph if improved is graph else optimise(improved))
+    graph = graph if improved is graph else optimise(improved)
+    fused = fuse_attention(graph)
+    return rematerialise(graph if fused is graph else remove_dead_code(simplify(fused)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Hashable
 
+from ..code.attention_forward import emit_attention
+from ..code.attention_gradient import emit_attention_gradient
 from ..code.branch import emit_nested
 from ..code.dense import emit_dense
 from ..code.gather import emit_scatter
@@ -20,6 +22,7 @@ from ..code.window import emit_windows
 from ..graph import Graph
 from ..schedule.build import schedule
 from ..schedule.kernels import (
+    AttentionKernel,
     GemmKernel,
     HostKernel,
     Kernel,
@@ -129,6 +132,12 @@ class _Functions:
             if new:
                 emit_dense(self.module, name, kernel.plan, {pointer: i for i, pointer in enumerate(taken)})
             return name, [*taken, (kernel.scratch, 0)], []
+        if isinstance(kernel, AttentionKernel):
+            name, new = self._name(kernel.work.key)
+            if new:
+                emit = emit_attention_gradient if kernel.work.gradients else emit_attention
+                emit(self.module, name, kernel.plan)
+            return name, [*((o.buffer, o.offset) for o in kernel.work.operands), (kernel.scratch, 0)], []
         if isinstance(kernel, WindowKernel):
             work = window_work(kernel.op)
             name, new = self._name(work)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...core.primitive import table
 from .. import disk
+from ..attention import OWN
 from ..code.target import Target
 from ..graph import Graph, Value
 from ..nested import Nested
@@ -43,7 +44,7 @@ def _described(graph: Graph) -> list[str] | None:
             if None in inside:
                 return None
             lines.append(f"{primitive.key} {[numbers[v] for v in op.inputs]} {inside}")
-        elif table.get(primitive.name) is primitive:
+        elif (table.get(primitive.name) or OWN.get(primitive.name)) is primitive:
             params = sorted((name, repr(value)) for name, value in op.params.items())
             lines.append(f"{primitive.name} {[numbers[v] for v in op.inputs]} {params} {op.postponed}")
         else:

@@ -17,6 +17,7 @@ from ...core.primitive import table
 from ..graph import Graph, Op, Value
 from ..nested import Nested
 from ..schedule.kernels import (
+    AttentionKernel,
     GemmKernel,
     HostKernel,
     Kernel,
@@ -188,6 +189,7 @@ def op_at(graph: Graph, path: Sequence[int]) -> Op:
 
 
 _KINDS: dict[type[Kernel], str] = {
+    AttentionKernel: "attention",
     LoopKernel: "loops",
     GemmKernel: "product",
     WindowKernel: "window",

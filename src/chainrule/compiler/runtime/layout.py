@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ...core.primitive import table
+from ..code.attention import AttentionPlan
 from ..code.branch import scratch_bytes
 from ..code.dense import plan_of
 from ..code.expression import Affine, Load, nodes
@@ -13,7 +14,7 @@ from ..code.sort import sort_scratch
 from ..code.target import Target
 from ..graph import Op, Value
 from ..memory import Lifetime, plan
-from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel, Schedule, Store
+from ..schedule.kernels import AttentionKernel, GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel, Schedule, Store
 from ..schedule.prepare import Prepared
 from .work import is_shared
 
@@ -78,6 +79,9 @@ def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
     for kernel in kernels:
         if isinstance(kernel, GemmKernel):
             kernel.plan = plan_of(kernel.gemm, target, threads)
+            kernel.scratch = Value((kernel.plan.scratch * threads,), "uint8", name="scratch")
+        elif isinstance(kernel, AttentionKernel):
+            kernel.plan = AttentionPlan(kernel.work, target)
             kernel.scratch = Value((kernel.plan.scratch * threads,), "uint8", name="scratch")
         elif isinstance(kernel, NestedKernel):
             kernel.threads = threads if is_shared(kernel) else 1

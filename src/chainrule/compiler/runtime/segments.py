@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from ..code.ir import I8, I64, PTR, VOID, Function, Module, Value
 from ..code.pool import BARRIER, phase
 from ..graph import Value as Buffer
-from ..schedule.kernels import GemmKernel, Kernel, NestedKernel
+from ..schedule.kernels import AttentionKernel, GemmKernel, Kernel, NestedKernel
 from ..schedule.signature import Pointer
 from .layout import Layout
 from .work import is_shared, parts
@@ -151,7 +151,7 @@ class _Segment:
         for buffer, element in pointers:
             slot, first = self.planned.slots[buffer]
             address = f.offset(self.bases[slot], first + element * buffer.dtype.itemsize)
-            if isinstance(kernel, GemmKernel) and buffer is kernel.scratch:
+            if isinstance(kernel, GemmKernel | AttentionKernel) and buffer is kernel.scratch:
                 # The function goes to its part's working memory, of which there is as much as there are threads.
                 address = f.offset(address, (f.arguments[1] - part) * kernel.plan.scratch)
             arguments.append(address)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from ..code.conv_weights import WeightGradientPlan
 from ..code.loop_axes import elements
 from ..code.winograd_plan import WinogradPlan, WinogradWeightsPlan
+from ..cost import flops
 from ..nested import Loop
-from ..schedule.kernels import GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel
+from ..schedule.kernels import AttentionKernel, GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel
 from ..schedule.storage import weight
 
 _ALONE = 3.0  # microseconds of work that one thread had better do alone
@@ -22,6 +23,8 @@ def microseconds(kernel: Kernel) -> float:
     traffic = sum(v.nbytes for v in (*kernel.reads, *kernel.writes))
     if isinstance(kernel, GemmKernel):
         return max(kernel.gemm.flops / 150e3, traffic / 20e3)
+    if isinstance(kernel, AttentionKernel):
+        return flops(kernel.ops[0]) / 150e3
     if isinstance(kernel, LoopKernel):
         return max(elements(kernel) * weight(kernel.ops) / 10e3, traffic / 20e3)
     if isinstance(kernel, RowKernel):
@@ -55,6 +58,8 @@ def parts(kernel: Kernel, threads: int) -> int:
             return threads
         if isinstance(kernel.plan, WinogradPlan):
             return kernel.plan.parts
+        return max(threads, min(kernel.plan.units, _FINER * threads))
+    if isinstance(kernel, AttentionKernel):
         return max(threads, min(kernel.plan.units, _FINER * threads))
     if isinstance(kernel, LoopKernel):
         return max(threads, min(int(microseconds(kernel) / _ALONE), _FINER * threads))

@@ -13,6 +13,7 @@ from ..graph import Graph, Op, Value
 from ..memory import ALIGNMENT
 from ..nested import Nested
 from .access import Index, NotAffine, Reader, SplitAxis, linear, strides
+from .attention import attention_kernel, is_attention
 from .convolution import convolution
 from .group import Group
 from .groups import Grouping
@@ -112,6 +113,8 @@ def _opaque(grouping: Grouping, group: Group, op: Op) -> list[Kernel]:
         return [RowKernel([op], list(op.inputs), list(op.outputs))]
     if is_nested(op):
         return [_nested(op)]
+    if is_attention(op):
+        return [attention_kernel(op, [_view(grouping, value, group.position) for value in op.inputs])]
     return [_host(grouping, group, op)]
 
 

@@ -99,6 +99,20 @@ class GemmKernel(Kernel):
 
 
 @dataclass(eq=False)
+class AttentionKernel(Kernel):
+    """Attention, or its gradients.
+
+    Attributes:
+        work: a `code.attention.Attention`.
+        plan, scratch: how it is cut up, and its working memory: set when memory is laid out.
+    """
+
+    work: Any = None
+    plan: Any = None
+    scratch: Any = None
+
+
+@dataclass(eq=False)
 class ScatterKernel(Kernel):
     """`index_add` or `index_set` with index arrays for the leading axes; reads values (and the old ones), arrays."""
 
