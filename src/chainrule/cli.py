@@ -420,7 +420,3 @@ def _lesson(name: str, given: list[str], out: Any) -> dict[str, Any]:
 
 for pretrained in (commands.llm, commands.embed, commands.detect_face):
     app.command(no_args_is_help=pretrained is commands.embed)(guarded(pretrained))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

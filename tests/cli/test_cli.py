@@ -17,7 +17,7 @@ import pytest
 from chainrule.cli import main
 from chainrule.train import load_checkpoint, read_metrics
 
-COMMAND = [sys.executable, "-m", "chainrule.cli"]
+COMMAND = [sys.executable, "-m", "chainrule"]
 
 
 def environment(tmp_path):

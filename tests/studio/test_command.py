@@ -15,7 +15,7 @@ from chainrule.cli import main
 
 
 def test_it_prints_its_address_serves_there_and_ends_quietly_by_ctrl_c() -> None:
-    command = [sys.executable, "-m", "chainrule.cli", "studio", "neuron", "--no-open"]
+    command = [sys.executable, "-m", "chainrule", "studio", "neuron", "--no-open"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stderr
         line = process.stdout.readline()
