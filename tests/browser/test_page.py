@@ -436,3 +436,36 @@ def test_pages_of_real_networks_stay_under_two_megabytes(pages: dict[str, Path])
     assert {name: pages[name].stat().st_size for name in ("neuron", "mlp", "residual")} == pytest.approx(
         dict.fromkeys(("neuron", "mlp", "residual"), 1000000), abs=1_000_000
     )
+
+
+INSIDE = """() => [...document.querySelectorAll('.page-view:not([hidden]) :is(svg, table, canvas, select, li, td)')]
+    .filter(e => e.getClientRects().length && !e.closest('thead'))
+    .filter(e => { const r = e.getBoundingClientRect(); return r.right > innerWidth + 1 || r.left < -1; })
+    .map(e => e.tagName + '.' + e.getAttribute('class'))"""
+
+
+@pytest.mark.parametrize("name", ["neuron", "mlp", "sequence"])
+def test_on_a_phone_diagrams_and_tables_fit(name: str, open_page: Any, screenshot: Any) -> None:
+    page = open_page(name, width=360, height=780)
+    for tab in ("neuron", "training"):
+        if page.locator(f"#tab-{tab}").is_visible():
+            page.click(f"#tab-{tab}")
+            assert page.evaluate(INSIDE) == []
+            screenshot(page, f"{name}-small-phone-{tab}")
+    page.click("#tab-neuron")
+    inside = page.locator("svg.neuron").evaluate(
+        """e => { const b = e.getBBox(), v = e.viewBox.baseVal;
+            return [b.x - v.x, v.x + v.width - b.x - b.width, v.y + v.height - b.y - b.height]; }"""
+    )
+    assert min(inside) > -2, inside
+    page.set_viewport_size({"width": 1000, "height": 780})  # turned round, the diagram is drawn anew
+    assert page.locator("svg.neuron").evaluate("e => e.viewBox.baseVal.width") > 600
+
+
+def test_the_cards_of_a_phone_are_still_a_table_to_a_screen_reader(open_page: Any) -> None:
+    page = open_page("mlp", width=360, height=780)
+    page.click("#tab-training")
+    table = page.get_by_role("table", name=re.compile("Step"))
+    assert table.get_by_role("row").count() == 7  # the head and six layers
+    cell = table.get_by_role("row", name=re.compile("^hidden1")).get_by_role("cell").first
+    assert cell.is_visible() and cell.get_attribute("data-label") == "rms ∂L/∂output"

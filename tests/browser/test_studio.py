@@ -268,7 +268,7 @@ def test_a_third_class_has_a_colour_of_its_own(open_page: Any, start: Any, scree
 
 def test_noise_penalty_and_test_share_are_sliders_and_units_are_drawn(start: Any, open_page: Any) -> None:
     page = open_page(start("moons").address)
-    assert page.locator(".network-picture span.unit canvas").count() == 13  # 6 and 6 hidden units and the output
+    assert page.locator(".network-picture span.node canvas").count() == 13  # 6 and 6 hidden units and the output
     assert page.locator(".datum.held").count() == 60
     assert "in the test" in page.locator(".loss figcaption").inner_text()
     page.locator("#studio-test").evaluate("e => { e.value = 0; e.dispatchEvent(new Event('input')); }")

@@ -112,3 +112,43 @@ def test_a_graph_full_of_numbers_that_are_not_finite_prints_and_is_written_witho
     assert e.why_size().text and e.why_zero().text and e.paths().text
     assert e.check().skipped
     assert str(cr.explain(loss, wrt=model[0].weight, at=(0, 0)))
+
+
+def test_of_several_gradients_those_that_are_zero_are_named_with_what_silenced_them() -> None:
+    cr.manual_seed(0)
+    experts = nn.ModuleList([nn.Linear(3, 2) for _ in range(3)])
+    x, chosen = cr.randn(4, 3), cr.tensor([[1.0, 0.0, 0.5]] * 4)
+    both = cr.stack([expert(x) for expert in experts], axis=1) * chosen[:, :, None]
+    answer = cr.explain((both**2).sum()).answers[-1]
+    assert answer.question == "Why is the gradient zero?"
+    assert "Of 6 gradients 2 are zero in every entry: experts.1.weight, experts.1.bias." in answer.text
+    assert "the other factor, c1, at 0 for 33 % of the entries" in str(answer)
+    assert "nothing through" not in str(cr.explain((both**2).sum()).paths())
+
+
+def test_a_derivative_that_the_program_takes_is_one_layer_that_says_so() -> None:
+    cr.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1))
+    x = cr.randn(5, 1, requires_grad=True)
+    u = model(x)
+    du = cr.grad(u.sum(), x)
+    ddu = cr.grad(du.sum(), x)
+    e = cr.explain((ddu**2).mean(), wrt=model[0].weight)
+    layers = {layer.title: layer for layer in e.layers}
+    (equation,) = layers["ddu = grad"].equations
+    assert equation.formula.text == "cr.grad(du.sum(), x)" and "a derivative that the program took" in equation.meaning
+    assert "ddu ** 2 (square)" in layers
+    assert not any(name.text.startswith("du") for name in e.names.values())
+    assert e.check().ok
+    assert "cr.grad" in str(e) and e.to_latex()
+
+
+def test_gathers_are_called_as_they_are_written_and_what_pulls_against_is_told() -> None:
+    h = cr.tensor([[1.0], [2.0]], requires_grad=True)
+    source, target = cr.tensor([0, 1, 1]), cr.tensor([1, 0, 0])
+    state = h * 1.0
+    loss = (3.0 * state[source] - state[target]).sum()
+    titles = [layer.title for layer in cr.explain(loss, wrt=h).layers]
+    assert {"state[source] (index)", "state[target] (index)"} <= set(titles)
+    assert "state[target] at" in str(cr.explain(loss, wrt=h).paths())
+    assert "which pulls against it" in str(cr.explain(loss, wrt=h).paths())

@@ -20,8 +20,8 @@ from ..nn import functional
 from ..nn.containers import ModuleList, Sequential
 from ..nn.functional import detection, rotary
 from ..nn.module import Module
-from .formulas import Formula, derivative_symbol, joined
-from .names import Name, Places, call_of
+from .formulas import Formula, derivative_symbol, joined, literal
+from .names import DERIVATIVES, Name, Places, call_of, latex_text, written_as
 from .steps import Step, norm
 from .trace import Trace, Value
 
@@ -56,6 +56,8 @@ class Group:
         if self.module is not None:
             return type(self.module).__name__
         if any(hasattr(module, self.function) for module in (functional, detection, array, linalg, rotary)):
+            return self.function
+        if self.function in DERIVATIVES and len(self.values) > 1:
             return self.function
         primitive = self.values[-1].primitive
         return primitive.name if primitive else ""
@@ -219,6 +221,8 @@ def layers_of(trace: Trace, steps: Sequence[Step], names: dict[Value, Name], pla
             equations, legend = form.equations, form.legend
         elif len(group.values) == 1:
             equations = tuple(_operation(group, by_value[v], names) for v in inputs)
+        elif group.kind in DERIVATIVES:
+            equations = (_derivative(group, names),)
         upstream = float(np.sqrt(sum(norm(v.gradient) ** 2 for v in outputs)))
         agreement = None if form is None else form.agreement
         title = _title(group, names, form.kind if form is not None else "")
@@ -270,6 +274,17 @@ def _operation(group: Group, step: Step, names: dict[Value, Name]) -> Equation:
     return Equation(joined(parts, latex=latex), "; ".join(m for m in (meaning, rest) if m))
 
 
+def _derivative(group: Group, names: dict[Value, Name]) -> Equation:
+    """What the program itself differentiated, as it is written there."""
+    expression = expression_at(group.values[-1].place)
+    written = expression.text if expression is not None else group.function
+    meaning = (
+        f"a derivative that the program took: the {len(group.values)} operations of its backward pass that the loss "
+        "needs are part of the graph, and differentiated once more"
+    )
+    return Equation(literal(written, rf"\mathrm{{{latex_text(written)}}}"), meaning)
+
+
 def _title(group: Group, names: dict[Value, Name], form: str) -> str:
     """The layer as it was made, the function, or the operation; `form` names what a function proved to be."""
     if group.module is not None:
@@ -279,4 +294,7 @@ def _title(group: Group, names: dict[Value, Name], form: str) -> str:
         return f"{group.path} = {kind}({extra})" if group.path else f"{kind}({extra})"
     output = names[group.values[-1]]
     kind = form or group.kind
-    return f"{output.label} = {kind}" if not output.numbered else kind
+    if not output.numbered:
+        return f"{output.label} = {kind}"
+    written = "" if len(group.values) > 1 else written_as(group.values[0])
+    return f"{written} ({kind})" if written and kind not in written else kind

@@ -21,6 +21,8 @@ from ..core.tensor import Tensor
 from ..nn.module import Module, module_path
 from .trace import Trace, Value
 
+# Functions of the library that return derivatives: one line of the user's makes a whole backward pass.
+DERIVATIVES = frozenset({"grad", "value_and_grad", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "hvp"})
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _GREEK = frozenset(
     [
@@ -202,7 +204,7 @@ def _results(trace: Trace) -> dict[Value, Expression]:
     found = {}
     for value, key in keys.items():
         expression = expression_at(value.place)
-        if expression is None:
+        if expression is None or expression.function in DERIVATIVES:
             continue
         # In a loop the same line reads what it made in the round before.
         whole = call_of(value) is None and _computes(value, expression)
@@ -229,6 +231,14 @@ def _result_name(value: Value, expression: Expression) -> tuple[str, str] | None
     if not targets and _is_variable(expression.text):
         return expression.text, f"written {expression.text}"
     return None
+
+
+def written_as(value: Value) -> str:
+    """The user's expression that is this very operation, such as `h[target]`; empty if there is none or it is long."""
+    expression = None if call_of(value) is not None else expression_at(value.place)
+    if expression is None or not _computes(value, expression) or len(expression.text) > 32:
+        return ""
+    return expression.text
 
 
 def _is_output(value: Value) -> bool:

@@ -32,7 +32,8 @@ def rearrangement(call: Call) -> Iterator[Candidate]:
     text, latex = ("Σ δ", r"\sum \delta") if copies > 1 else ("δ", r"\delta")
     meaning = "each entry gets the gradients of the places that it went to" + (", added up" if copies > 1 else "")
     data = [v for v in gradients if v.requires_grad]
-    legend = call.legend(*(("x", "x", "the input", v) for v in data[:1]), call.delta_row())
+    one = "the input" if len(data) == 1 else f"each of the {len(data)} inputs, the first of them"
+    legend = call.legend(*(("x", "x", one, v) for v in data[:1]), call.delta_row())
     yield Candidate([equation("x", text, latex, meaning)], legend, gradients)
 
 

@@ -10,7 +10,7 @@ from ... import array, linalg
 from ...core.program import expression_at
 from ...nn import functional
 from ..layers import Layer
-from ..names import call_of
+from ..names import call_of, written_as
 from ..sentences import brief, percent
 from ..steps import flat, local_numbers, norm, share
 from ..trace import Product, Value
@@ -94,9 +94,15 @@ def _junction(e: Explanation, value: Value, shares: dict[str, float]) -> str:
     """`73 % of the norm of ∂L/∂h1 comes through the skip connection, 27 % through norm`."""
     order = sorted(shares.items(), key=lambda item: -abs(item[1]))
     (first, most), *others = order
-    rest = "".join(f", {percent(s)} through {way}" for way, s in others[: SHOWN - 1])
-    more = " and others" if len(order) > SHOWN else ""
-    return f"{percent(most)} of the norm of ∂L/∂{e.names[value].label} comes through {first}{rest}{more}"
+    silent = [way for way, s in others if s == 0]
+    others = [(way, s) for way, s in others if s != 0]
+    rest = "".join(
+        f", {percent(s)} through {way}{', which pulls against it' if percent(s).startswith('−') else ''}"
+        for way, s in others[: SHOWN - 1]
+    )
+    more = " and others" if len(others) >= SHOWN else ""
+    nothing = f", nothing through {' and '.join(silent[:SHOWN])}" if silent else ""
+    return f"{percent(most)} of the norm of ∂L/∂{e.names[value].label} comes through {first}{rest}{more}{nothing}"
 
 
 def _way_name(e: Explanation, product: Product, live: list[Product]) -> str:
@@ -105,8 +111,9 @@ def _way_name(e: Explanation, product: Product, live: list[Product]) -> str:
     another = consumer.scope is not product.operand.scope  # a second call of the same layer is another way
     if consumer.primitive is not None and consumer.primitive.name == "add" and _is_skip(product, live):
         return "the skip connection"
+    written = written_as(consumer)
     if path and another:
-        return path
+        return f"{path} ({written})" if written else path
     call = call_of(consumer)
     if call is not None and another and consumer.location is not None:
         return f"{type(call[0]).__name__} at {consumer.location.where}"  # a layer that belongs to no module
@@ -116,7 +123,7 @@ def _way_name(e: Explanation, product: Product, live: list[Product]) -> str:
     kind = consumer.primitive.name if consumer.primitive else ""
     name = e.names[consumer]
     if name.numbered and consumer.location is not None:
-        return f"{kind} at {consumer.location.where}"
+        return f"{written or kind} at {consumer.location.where}"
     return f"{name.label} ({kind})"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..names import written_as
 from ..sentences import percent
 from ..steps import flat, local_numbers
 from ..trace import Product, Value
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 def why_zero(e: Explanation) -> Answer:
     """Which operations stopped the gradient, at which units and for what share of the batch."""
     question = "Why is the gradient zero?"
-    target = e.targets[0]
+    silent = [v for v in e.targets if not v.several and v.size and (v.gradient is None or not flat(v.gradient).any())]
+    if silent and len(e.targets) > 1:
+        return _some_silent(e, silent, question)
+    target = max(e.targets, key=_zeros)
     gradient = np.zeros(1) if target.gradient is None else flat(target.gradient)
     zeros = float((gradient == 0).mean()) if gradient.size else 1.0
     label = e.names[target].label
@@ -33,6 +37,24 @@ def why_zero(e: Explanation) -> Answer:
     else:
         head = f"{percent(zeros)} of the entries of ∂L/∂{label} are zero{_zero_rows(target)}"
         text = f"{head}. On the way the gradient is stopped in part:" if stops else f"{head}."
+    return Answer(question, text, evidence)
+
+
+def _zeros(target: Value) -> float:
+    """The share of entries of a gradient that are zero."""
+    if target.several or not target.size:
+        return 0.0
+    return 1.0 if target.gradient is None else float((flat(target.gradient) == 0).mean())
+
+
+def _some_silent(e: Explanation, silent: list[Value], question: str) -> Answer:
+    """Of several tensors those whose gradient is zero entirely."""
+    labels = [e.names[v].label for v in silent]
+    shown = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
+    head = f"Of {len(e.targets)} gradients {len(silent)} are zero in every entry: {shown}"
+    stops = list(dict.fromkeys(p for v in silent for p in _complete_stops(e, v)))
+    evidence = tuple({x.text: x for x in (_stop_evidence(e, p) for p in stops)}.values())[:SHOWN]
+    text = f"{head}. The gradient stops at {_listed(e, evidence)}." if stops else f"{head}: the products cancel."
     return Answer(question, text, evidence)
 
 
@@ -97,7 +119,26 @@ def _stop_evidence(e: Explanation, product: Product) -> Evidence:
     if silent:
         names = " and ".join(e.names[i].label for i in silent)
         return Evidence(f"{text}; the other factor, {names}, is zero", consumer)
+    for behind in consumer.products:
+        factor = _zero_factor(behind)
+        if factor is not None:
+            before, share = factor
+            return Evidence(
+                f"{text}; `multiply` behind it has the other factor, {written_as(before) or e.names[before].label}, at 0 "
+                f"for {percent(share)} of the entries, those from here among them",
+                consumer,
+            )
     return Evidence(f"{text}; no entry that has a gradient was taken from here", consumer)
+
+
+def _zero_factor(product: Product) -> tuple[Value, float] | None:
+    """The other factor of a multiplication that is zero in places, and for what share of its entries."""
+    consumer = product.consumer
+    if consumer.primitive is None or consumer.primitive.name != "multiply":
+        return None
+    other = consumer.inputs[1 - product.position]
+    share = float((other.array() == 0).mean())
+    return (other, share) if share else None
 
 
 def _units(stopped: np.ndarray) -> str:

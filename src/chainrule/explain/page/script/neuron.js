@@ -6,9 +6,10 @@ import { h, replace, svg } from "./dom.js";
 import { formula } from "./formula.js";
 import { factor, number } from "./numbers.js";
 
-const WIDTH = 660;
 const ROW = 44;
-const LEFT = 64; // for the numbers of the inputs
+const WIDE = { left: 64, width: 660, sum: 372 }; // `left` is for the numbers of the inputs
+const NARROW = { left: 52, width: 322, sum: 244 }; // on a phone: the function stands below the sum
+const narrow = matchMedia("(max-width: 640px)");
 
 export class NeuronView {
   /** `neurons` are those of explain/page/neurons.py: a layer's, the most telling ones first. */
@@ -39,6 +40,7 @@ export class NeuronView {
       this.stage,
       this.list,
     );
+    narrow.addEventListener("change", () => this.draw());
     this.layerChoice.value = (neurons.findLast((neuron) => neuron.activation) ?? neurons.at(-1)).layer;
     this.chooseLayer();
   }
@@ -241,28 +243,34 @@ function below(index) {
 // `known` are the keys of the steps taken so far.
 function diagram(n, known) {
   const rows = n.terms.length + (n.rest ? 1 : 0);
-  const height = Math.max(190, rows * ROW + 60);
-  const middle = height / 2;
-  const y = (i) => middle + (i - (rows - 1) / 2) * ROW;
+  const across = !narrow.matches;
+  const { left, width, sum } = across ? WIDE : NARROW;
+  const height = Math.max(across ? 190 : n.activation ? 400 : 250, rows * ROW + 60);
+  const middle = across ? height / 2 : height / 2 - (n.activation ? 88 : 10);
+  const y = (i) => height / 2 + (i - (rows - 1) / 2) * ROW;
   const strongest = Math.max(...n.terms.map((t) => Math.abs(t.w * t.x)), 1e-30);
   const wire = (path, key) => svg("path", { class: known.has(key) ? "wire back" : "wire", d: path });
-  const end = n.activation ? 552 : 402;
+  const [fx, fy] = across ? [sum + 150, middle] : [sum, middle + 158];
+  const [lx, ly] = n.activation ? [fx, fy] : [sum, middle];
+  // From one circle to the next: beside it, or below the numbers under it.
+  const onward = (x, y, to) => (across ? `M${x + 30} ${y}H${to}` : `M${x} ${y + 78}V${to}`);
   return svg(
     "svg",
     {
       class: "neuron",
-      viewBox: `${-LEFT} 0 ${WIDTH + LEFT} ${height}`,
-      width: WIDTH + LEFT,
+      viewBox: `${-left} 0 ${width + left} ${height}`,
+      width: width + left,
       height,
       role: "img",
       "aria-label": `Neuron ${n.index} of ${n.layer} with its largest inputs`,
     },
     svg("text", { class: "head", x: 48, y: 20, "text-anchor": "middle" }, known.has("dx") ? `∂L/∂${n.symbols.x ?? "x"}` : (n.symbols.x ?? "x")),
     svg("text", { class: "head", x: 142, y: 20, "text-anchor": "middle" }, known.has("dW") ? `∂L/∂${n.symbols.w ?? "w"}` : (n.symbols.w ?? "w")),
-    n.terms.map((term, i) => input(term, y(i), middle, strongest, known)),
-    n.rest ? restOfInputs(n.rest, y(rows - 1), middle) : null,
+    n.terms.map((term, i) => weightLine(term, y(i), [sum, middle], strongest)),
+    n.terms.map((term, i) => input(term, y(i), known)),
+    n.rest ? restOfInputs(n.rest, y(rows - 1), [sum, middle]) : null,
     circle(
-      372,
+      sum,
       middle,
       "Σ",
       known.has("z") ? `${n.symbols.z ?? "z"} = ${number(n.z)}` : "",
@@ -273,32 +281,39 @@ function diagram(n, known) {
       : [
           svg(
             "text",
-            { class: known.has("db") ? "bias back" : "bias", x: 372, y: middle - 58, "text-anchor": "middle" },
+            { class: known.has("db") ? "bias back" : "bias", x: sum, y: middle - 58, "text-anchor": "middle" },
             known.has("db") ? `∂L/∂b = ${number(n.dL_dz)}` : `b = ${number(n.b)}`,
           ),
-          wire(`M372 ${middle - 50}V${middle - 32}`, "db"),
+          wire(`M${sum} ${middle - 50}V${middle - 32}`, "db"),
         ],
     n.activation
       ? [
-          wire(`M402 ${middle}H492`, "dz"),
+          wire(onward(sum, middle, across ? fx - 30 : fy - 32), "dz"),
           circle(
-            522,
-            middle,
+            fx,
+            fy,
             "f",
             known.has("a") ? `a = ${number(n.a)}` : "",
             known.has("da") ? `∂L/∂a = ${number(n.dL_da)}` : "",
           ),
         ]
       : null,
-    wire(`M${end} ${middle}H${WIDTH - 28}`, n.activation ? "da" : "dz"),
-    svg("text", { class: "head", x: WIDTH - 20, y: middle + 5 }, "L"),
+    wire(onward(lx, ly, across ? width - 28 : ly + 94), n.activation ? "da" : "dz"),
+    svg("text", { class: "head", x: across ? width - 14 : lx, y: across ? middle + 5 : ly + 112, "text-anchor": "middle" }, "L"),
   );
 }
 
-function input(term, y, middle, strongest, known) {
+function weightLine(term, y, sum, strongest) {
   const contribution = term.w * term.x;
-  const width = 1 + 5 * Math.sqrt(Math.abs(contribution) / strongest);
-  const colour = css(signedColour(contribution, strongest));
+  return svg("path", {
+    class: "weight",
+    d: bend(y, sum),
+    stroke: css(signedColour(contribution, strongest)),
+    "stroke-width": (1 + 5 * Math.sqrt(Math.abs(contribution) / strongest)).toFixed(1),
+  });
+}
+
+function input(term, y, known) {
   const back = (key, derivative, value, kind) => [
     known.has(key) ? `${kind} back` : kind,
     number(known.has(key) ? derivative : value, 3),
@@ -308,12 +323,6 @@ function input(term, y, middle, strongest, known) {
   return svg(
     "g",
     {},
-    svg("path", {
-      class: "weight",
-      d: `M98 ${y}C210 ${y} 250 ${middle} 342 ${middle}`,
-      stroke: colour,
-      "stroke-width": width.toFixed(1),
-    }),
     svg("rect", { class: "input", x: -2, y: y - 15, width: 100, height: 30, rx: 15 }),
     svg("text", { class: inputClass, x: 48, y: y + 4, "text-anchor": "middle" }, value),
     svg("text", { class: "index", x: -8, y: y + 4, "text-anchor": "end" }, String(term.i)),
@@ -321,14 +330,19 @@ function input(term, y, middle, strongest, known) {
   );
 }
 
-function restOfInputs(rest, y, middle) {
+function restOfInputs(rest, y, sum) {
   return svg(
     "g",
     {},
-    svg("path", { class: "weight rest", d: `M98 ${y}C210 ${y} 250 ${middle} 342 ${middle}` }),
+    svg("path", { class: "weight rest", d: bend(y, sum) }),
     svg("text", { class: "label", x: 48, y: y + 4, "text-anchor": "middle" }, `${rest.count} more`),
     svg("text", { class: "label", x: 104, y: y - 6 }, `Σ ${number(rest.sum, 3)}`),
   );
+}
+
+// From an input to the sum at [x, y].
+function bend(from, [x, y]) {
+  return `M98 ${from}C${98 + 0.46 * (x - 128)} ${from} ${98 + 0.62 * (x - 128)} ${y} ${x - 30} ${y}`;
 }
 
 function circle(x, y, symbol, below, above) {

@@ -202,16 +202,16 @@ export class TrainingView {
       this.table,
       h(
         "table",
-        { class: "numbers" },
+        { class: "numbers cards", role: "table" },
         h("caption", {}, `Step ${(step + 1).toLocaleString("en")}`, lossAt(this.run.losses, step)),
         h(
           "thead",
           {},
           h(
             "tr",
-            {},
-            h("th", { scope: "col" }, "layer"),
-            known.map(({ name }) => h("th", { scope: "col" }, name)),
+            { role: "row" },
+            h("th", { scope: "col", role: "columnheader" }, "layer"),
+            known.map(({ name }) => h("th", { scope: "col", role: "columnheader" }, name)),
           ),
         ),
         h(
@@ -220,13 +220,13 @@ export class TrainingView {
           this.run.layers.map(({ name, kind }, i) =>
             h(
               "tr",
-              {},
-              h("th", { scope: "row" }, name, " ", h("span", { class: "quiet" }, kind)),
-              known.map(({ key }) => {
+              { role: "row" },
+              h("th", { scope: "row", role: "rowheader" }, name, " ", h("span", { class: "quiet" }, kind)),
+              known.map(({ key, name: statistic }) => {
                 const value = this.run.statistics[key][i][at];
                 return h(
                   "td",
-                  { class: key === this.statistic.key ? "chosen" : null },
+                  { class: key === this.statistic.key ? "chosen" : null, role: "cell", "data-label": statistic },
                   value === null ? "" : key === "zeros" ? percent(value) : number(value, 3),
                 );
               }),

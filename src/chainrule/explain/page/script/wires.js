@@ -63,7 +63,7 @@ export class NetworkPicture {
         0,
         i,
         features.length,
-        h("button", { class: "unit feature", onclick: () => this.toggle(name) }, h("span", {}, name), picture(16)),
+        h("button", { class: "node feature", onclick: () => this.toggle(name) }, h("span", {}, name), picture(16)),
       ),
     );
     this.units = hidden.map(({ layer, units, size }, k) =>
@@ -71,15 +71,15 @@ export class NetworkPicture {
         const canvas = picture(size);
         canvas.setAttribute("role", "img");
         canvas.setAttribute("aria-label", `unit ${i} of ${layer}: blue below 0, orange above`);
-        return node(k + 1, i, units.length, h("span", { class: "unit" }, canvas));
+        return node(k + 1, i, units.length, h("span", { class: "node" }, canvas));
       }),
     );
     const more = hidden.map(({ count, units }, k) =>
       count > units.length
-        ? node(k + 1, units.length - 0.28, units.length, h("span", { class: "unit more" }, `+ ${count - units.length}`))
+        ? node(k + 1, units.length - 0.28, units.length, h("span", { class: "node more" }, `+ ${count - units.length}`))
         : null,
     );
-    this.output = node(columns, 0, 1, h("span", { class: "unit" }, picture(this.state.plane.size)));
+    this.output = node(columns, 0, 1, h("span", { class: "node" }, picture(this.state.plane.size)));
     this.places = [
       features.map((_, i) => [across(0), down(i, features.length)]),
       ...hidden.map(({ units }, k) => units.map((_, i) => [across(k + 1), down(i, units.length)])),
