@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import chainrule as cr
+from chainrule import nn
 from chainrule.core.errors import DTypeError, GradientError, IndexingError
 from chainrule.core.tensor import Tensor
+from chainrule.explain.formulas import stretched
 from chainrule.optim import SGD
 from tests.explain.samples import CASES, network, primitive_loss
 from tests.primitives.samples import case_id
@@ -185,3 +187,12 @@ def test_the_module_is_the_function() -> None:
 
     assert cr.explain is chainrule.explain
     assert list(inspect.signature(cr.explain).parameters)[:2] == ["loss", "wrt"]
+
+
+def test_parentheses_are_as_high_as_the_fraction_in_them() -> None:
+    layer, x = nn.Linear(3, 2), cr.ones((4, 3))
+    formula = cr.explain((layer(x) ** 2).sum(), layer.weight).steps[-1].formula
+    assert r"\left(\frac{\partial L}{\partial v_{1}}\right)^{\top}" in formula.latex
+    assert '<mo stretchy="true">(</mo>' in formula.mathml
+    assert stretched(r"f(x) + \left(\frac{1}{y}\right)") == r"f(x) + \left(\frac{1}{y}\right)"
+    assert stretched(r"(a (\frac{1}{b}) c)") == r"\left(a \left(\frac{1}{b}\right) c\right)"

@@ -248,7 +248,21 @@ def _written(primitive: Any, position: int, specs: Any, params: Any, outputs: in
     if len(written["text"]) > LONGEST:
         return _opaque(position)
     used = sorted({ord(c) - FIRST_GAP for s in written.values() for c in _GAP.findall(s)})
-    return _Templates(written["text"].replace("-", "−"), str(written["latex"]), written["text"].precedence, tuple(used))
+    text, latex = written["text"].replace("-", "−"), stretched(str(written["latex"]))
+    return _Templates(text, latex, written["text"].precedence, tuple(used))
+
+
+def stretched(latex: str) -> str:
+    """LaTeX whose parentheses are as high as the fractions in them."""
+    found, opened = list(latex), []
+    for at, character in enumerate(latex):
+        if character == "(" and not latex.endswith(r"\left", 0, at):
+            opened.append(at)
+        elif character == ")" and not latex.endswith(r"\right", 0, at) and opened:
+            start = opened.pop()
+            if r"\frac" in latex[start:at]:
+                found[start], found[at] = r"\left(", r"\right)"
+    return "".join(found)
 
 
 def _opaque(position: int) -> _Templates:

@@ -123,9 +123,10 @@ def _stop_evidence(e: Explanation, product: Product) -> Evidence:
         factor = _zero_factor(behind)
         if factor is not None:
             before, share = factor
+            name = written_as(before) or e.names[before].label
             return Evidence(
-                f"{text}; `multiply` behind it has the other factor, {written_as(before) or e.names[before].label}, at 0 "
-                f"for {percent(share)} of the entries, those from here among them",
+                f"{text}; `multiply` behind it has the other factor, {name}, at 0 for {percent(share)} of the entries, "
+                "those from here among them",
                 consumer,
             )
     return Evidence(f"{text}; no entry that has a gradient was taken from here", consumer)

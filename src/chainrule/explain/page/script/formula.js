@@ -28,7 +28,17 @@ export function formula(text, { block = true, spoken = "" } = {}) {
     element.setAttribute("display", block ? "block" : "inline");
   }
   if (spoken) element.setAttribute("aria-label", spoken);
+  if (element.querySelector('mo[stretchy="true"]')) requestAnimationFrame(() => stretch(element));
   return element;
+}
+
+// Without a mathematical font a browser leaves parentheses as low as letters: make them as high as what they hold.
+function stretch(element) {
+  for (const mark of element.querySelectorAll('mo[stretchy="true"]')) {
+    const wanted = mark.parentElement.getBoundingClientRect().height;
+    const own = mark.getBoundingClientRect().height;
+    if (own > 0 && wanted > 1.3 * own) mark.style.transform = `scale(1.1, ${(0.95 * wanted) / own})`;
+  }
 }
 
 function qualified(text) {

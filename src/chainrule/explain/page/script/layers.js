@@ -4,6 +4,7 @@
 
 const GAP = { across: 26, down: 34, lane: 10, port: 14 };
 const TOWARDS_MIDDLE = 0.9;
+const TALL = 60; // by how much a layer is taller than an item beside which an edge has to pass
 const LONGEST_LANE = 40; // layers; longer edges are drawn as one curve
 
 /**
@@ -12,7 +13,8 @@ const LONGEST_LANE = 40; // layers; longer edges are drawn as one curve
  * items: [{ id, width, height, leaf, pin }] in an order that is topological; `pin` is "top" or "bottom" for the
  *   ports through which edges enter and leave.
  * edges: [[from, to]] between ids.
- * Returns { width, height, at: Map id → { x, y } (top left), lanes: Map "from→to" → [{ x, y }] }.
+ * Returns { width, height, at: Map id → { x, y } (top left), lanes: Map "from→to" → [{ x, y }],
+ *   past: Map id → { x, top, bottom } of items much lower than their layer: edges run straight through the rest of it }.
  */
 export function placeInLayers(items, edges) {
   const boxes = items.map((item, index) => ({ ...item, index, above: [], below: [], layer: 0, lane: false }));
@@ -160,7 +162,12 @@ function placeDown(layers) {
   let y = 0;
   let height = 0;
   layers.forEach((layer, i) => {
-    for (const box of layer) box.middle = y + tallest[i] / 2;
+    for (const box of layer) {
+      // What nothing leads to stands as near to its reader as it can.
+      const led = box.above.length || box.pin;
+      box.middle = led ? y + tallest[i] / 2 : y + tallest[i] - box.height / 2;
+      if (led && tallest[i] - box.height > TALL) box.past = { top: y, bottom: y + tallest[i] };
+    }
     height = y + tallest[i];
     // Ports need little room, but the way to them some.
     y = height + (tallest[i] && tallest[i + 1] ? GAP.down : GAP.port);
@@ -182,7 +189,13 @@ function finished(boxes, lanes, height) {
   for (const [key, chain] of lanes)
     routes.set(
       key,
-      chain.map((box) => ({ x: box.centre - left, y: box.middle })),
+      chain.flatMap((box) => {
+        const x = box.centre - left;
+        return box.past ? [box.past.top, box.past.bottom].map((y) => ({ x, y })) : [{ x, y: box.middle }];
+      }),
     );
-  return { width: boxes.length ? right - left : 0, height, at, lanes: routes };
+  const past = new Map(
+    boxes.filter((box) => box.past).map((box) => [box.id, { x: box.centre - left, ...box.past }]),
+  );
+  return { width: boxes.length ? right - left : 0, height, at, lanes: routes, past };
 }

@@ -49,8 +49,16 @@ function routeOf(graph, edge, links) {
 }
 
 function pointsOf({ group, from, to }, placed, origin) {
-  const { lanes, ports } = placed.get(group);
-  const points = [ports.get(from), ...(lanes.get(`${from}→${to}`) ?? []), ports.get(to)].filter(Boolean);
+  const { lanes, ports, past } = placed.get(group);
+  const below = past.get(from);
+  const above = past.get(to);
+  const points = [
+    ports.get(from),
+    below && !ports.has(from) ? { x: below.x, y: below.bottom } : null,
+    ...(lanes.get(`${from}→${to}`) ?? []),
+    above && !ports.has(to) ? { x: above.x, y: above.top } : null,
+    ports.get(to),
+  ].filter(Boolean);
   return points.map((p) => ({ x: p.x + origin.x, y: p.y + origin.y }));
 }
 
