@@ -203,3 +203,17 @@ def test_a_skip_without_a_name_is_a_way_and_a_second_call_of_a_layer_is_another(
     h2 = cell(cr.randn(3, 4), h1)
     text = str(cr.explain(cr.sum(out(h1) ** 2) + cr.sum(out(h2) ** 2), wrt=h1).paths())
     assert "through GRUCell at" in text and "through Linear at" in text and "subtract" not in text
+
+
+def test_numbers_that_went_through_numpy_are_looked_for() -> None:
+    x, w = cr.randn(3, 4), cr.randn(4, 4, requires_grad=True)
+    scale = cr.randn(3, 4, requires_grad=True)
+
+    def lost() -> Tensor:
+        copied = cr.tensor((x @ w).numpy())
+        return (scale * copied).sum()
+
+    answer = cr.explain(lost(), wrt=w).why()
+    assert "numpy(), item()" in answer.text
+    (evidence,) = answer.evidence
+    assert "the constant copied (3×4)" in evidence.text and "scale * copied" in evidence.text

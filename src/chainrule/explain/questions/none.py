@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...core.node import is_cut
 from ..trace import Value
-from .answer import Answer, Evidence, where
+from .answer import SHOWN, Answer, Evidence, where
 
 if TYPE_CHECKING:
     from ..explanation import Explanation
@@ -44,9 +44,27 @@ def why_none(e: Explanation) -> Answer:
         return Answer(question, text, tuple(_cut_evidence(e, v) for v in reversed(cuts)))
     text = (
         "No recorded operation leads from it to the loss, and nothing cut the graph: it was not used, or only by "
-        "operations without a derivative (argmax, comparisons, conversion to integers)."
+        "operations without a derivative (argmax, comparisons, conversion to integers), or its numbers left the graph "
+        "by numpy(), item(), tolist() or float() and came back as a constant."
     )
-    return Answer(question, text, ())
+    return Answer(question, text, tuple(_constant_evidence(e, v) for v in _nameless_constants(e)[:SHOWN]))
+
+
+def _nameless_constants(e: Explanation) -> list[Value]:
+    """Arrays of numbers that no variable of the asking code holds: one may be what left the graph; largest first."""
+    found = [
+        v for v in e.trace.values
+        if v.primitive is None and not v.requires_grad and v.size > 1 and v.dtype.kind == "f"
+        and e.names[v].about.startswith(("a constant", "written"))
+    ]  # fmt: skip
+    return sorted(found, key=lambda v: -v.size)
+
+
+def _constant_evidence(e: Explanation, value: Value) -> Evidence:
+    reader = next((r for r in e.trace.values if value in r.inputs), None)
+    read = f", read by {where(e, reader, source=True)}" if reader is not None else ""
+    text = f"the constant {e.names[value].label} ({'×'.join(map(str, value.shape))}){read}"
+    return Evidence(f"{text}: was it computed from the tensor asked for?", value)
 
 
 def _cut_evidence(e: Explanation, value: Value) -> Evidence:
