@@ -278,3 +278,39 @@ def test_noise_penalty_and_test_share_are_sliders_and_units_are_drawn(start: Any
     page.locator("#studio-noise").evaluate("e => { e.value = 1000; e.dispatchEvent(new Event('input')); }")
     page.wait_for_function("cx => document.querySelector('.datum').getAttribute('cx') !== cx", arg=before)
     assert page.locator("#studio-l2").count() == 1
+
+
+@pytest.mark.parametrize("problem", ["neuron", "hills", "digits"])
+def test_a_screen_reader_finds_every_control_of_the_studio_by_its_name(
+    problem: str, start: Any, open_page: Any
+) -> None:
+    page = open_page(start(problem).address)
+    tree = page.locator("#view-studio").aria_snapshot()
+    wanted = ['button "Train"', 'button "One step"', 'combobox "Problem"', 'slider "Learning rate"', "Loss, now"]
+    if problem == "hills":
+        wanted += ['button "input x₁" [pressed]', 'button "input sin 3x₂"', 'slider "L1 penalty (makes weights 0)"']
+        wanted += ['combobox "Lines show"', 'img "What the network answers over the plane', 'list "Colours"']
+        wanted += ['slider "input x[0]"', 'slider "sample"', 'img "unit 0 of f1: blue below 0, orange above"']
+        wanted += ["The network reads x₁, x₂; hidden units: 8, 8; one output"]
+    for line in wanted:
+        assert line in tree, line
+    unnamed = page.evaluate(
+        "[...document.querySelectorAll('#view-studio :is(button, input, select, [role=img])')]"
+        ".filter((e) => e.checkVisibility() && !e.textContent.trim() && !e.ariaLabel && !e.labels?.length)"
+        ".map((e) => e.outerHTML.slice(0, 80))"
+    )
+    assert unnamed == []
+
+
+def test_everything_in_the_studio_is_reached_by_tab(start: Any, open_page: Any) -> None:
+    page = open_page(start("hills").address, height=1000)
+    wanted = page.evaluate(
+        "[...document.querySelectorAll('#view-studio :is(button, input, select, canvas[tabindex])')]"
+        ".filter((e) => e.checkVisibility() && !e.disabled).length"
+    )
+    page.locator("#studio-run").focus()
+    page.evaluate("window.reached = new Set()")
+    for _ in range(wanted + 2):
+        page.evaluate("(e => e.closest('#view-studio') && reached.add(e))(document.activeElement)")
+        page.keyboard.press("Tab")
+    assert page.evaluate("reached.size") == wanted

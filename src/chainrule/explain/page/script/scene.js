@@ -221,7 +221,7 @@ function frameElement(box) {
 }
 
 function update(item, look, marked, isGroup) {
-  const letters = Math.floor((item.width - (isGroup ? 46 : 24)) / (isGroup ? 7.6 : 7.1));
+  const letters = Math.floor((item.width - (isGroup ? 46 : 24)) / (isGroup ? 7.8 : 7.5));
   set(item, "titleText", cut(look.title, letters), (text) => (item.title.textContent = text));
   if (item.detail) {
     set(item, "detailText", cut(look.detail, Math.floor(letters * 1.12)), (text) => (item.detail.textContent = text));
