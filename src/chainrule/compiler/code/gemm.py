@@ -84,7 +84,8 @@ class Plan:
         self.gemm, self.target, self.threads = gemm, target, threads
         self.type = type_of(gemm.product.dtype)
         self._merge()
-        self.shape = choose([n for _, n in self.rows], gemm.columns[1], self.type, target)
+        depth = math.prod(n for _, n in self.reduced)
+        self.shape = choose([n for _, n in self.rows], gemm.columns[1], self.type, target, depth)
         self._dots()
         self._tile_rows()
         self.panels = -(-gemm.columns[1] // self.shape.columns)
@@ -191,7 +192,8 @@ class Plan:
         self.pack_b = not self.dots and (b_step != 1 or (row_uses >= 4 and b_depth >= 1024))
         a_step = abs(gemm.a.index.coefficient(self.tiled[-1][0])) * size
         a_depth = abs(gemm.a.index.coefficient(self.reduced[-1][0])) * size
-        crowded = a_step % 4096 == 0 and a_step > 0 and self.shape.rows > 6
+        # Rows that are a multiple of 4096 bytes apart share the few places of one line in the first-level cache.
+        crowded = a_step % 4096 == 0 and a_step > 0 and self.shape.rows + self.shape.vectors > self.target.l1 // 4096
         scattered = a_depth >= 2048 and self.k_depth >= 64
         self.pack_a = not self.dots and panel_uses >= 4 and (crowded or scattered)
         # Rows whose A is packed at once, or stays in the cache while all panels pass by.

@@ -36,6 +36,8 @@ class Shape:
 
 
 _MOST_ROWS = 24
+_LOAD = 0.03  # cycles that a load costs beside multiplications
+_BETWEEN = 30  # cycles between tiles
 
 
 def accumulators(target: Target) -> int:
@@ -49,11 +51,14 @@ def _cycles(rows: int, vectors: int, nbytes: int) -> float:
     return max(rows * vectors / 2, (rows + vectors) / 2, vectors * nbytes / 16, 4.0) + 0.25
 
 
-def choose(rows: Sequence[int], columns: int, type: Type, target: Target) -> Shape:
+def choose(rows: Sequence[int], columns: int, type: Type, target: Target, depth: int = 0) -> Shape:
     """The tile shape with the least time for a result of so many rows (an index space) and columns.
 
     A tile's rows lie along the last axis; where that is short they may also be several whole stretches
     of it, along the axis before.
+
+    Args:
+        depth: turns of the loop over the reduced axes; 0 if nothing is known.
     """
     lanes = target.lanes(type)
     room = accumulators(target)
@@ -68,18 +73,30 @@ def choose(rows: Sequence[int], columns: int, type: Type, target: Target) -> Sha
         full, rest = divmod(columns, vectors * lanes)
         for count, length, stretches in options:
             blocks, left = divmod(length, count)
-            time = sum(
-                times * many * _cycles(height, width, target.vector_bytes)
+            tiles = [
+                (height, width, times * many)
                 for width, times in ((vectors, full), (-(-rest // lanes), min(rest, 1)))
                 for height, many in ((count, blocks), (left, min(left, 1)))
                 if times and many
-            )
-            # The same time in fewer tiles is better: less runs between them.
-            key = time / stretches * (1 + 0.002 * (blocks / stretches + full))
+            ]
+            key = _time(tiles, target.vector_bytes, depth) / stretches
+            if not depth:  # the same time in fewer tiles is better: less runs between them
+                key *= 1 + 0.002 * (blocks / stretches + full)
             if best is None or key < best[0]:
                 best = key, Shape(count, vectors, lanes)
     assert best is not None
     return best[1]
+
+
+def _time(tiles: Sequence[tuple[int, int, int]], nbytes: int, depth: int) -> float:
+    """Cycles of so many tiles of each size; with a depth, what lies between tiles and what loads take of the units
+    that multiply count, too."""
+    if not depth:
+        return sum(count * _cycles(height, width, nbytes) for height, width, count in tiles)
+    return sum(
+        count * (depth * (_cycles(height, width, nbytes) + _LOAD * (height + width)) + height * width + _BETWEEN)
+        for height, width, count in tiles
+    )
 
 
 @dataclass(frozen=True)
