@@ -222,3 +222,18 @@ def test_one_step_with_a_penalty_is_a_step_of_the_gradient_and_a_soft_threshold(
     stepped = plain.model.hidden2.weight.numpy()
     wanted = np.sign(stepped) * np.maximum(np.abs(stepped) - 0.1 * 0.3, 0)
     assert np.abs(session.model.hidden2.weight.numpy() - wanted).max() < 1e-7
+
+
+def test_the_batch_size_is_that_of_every_step() -> None:
+    session = Session("moons")
+    assert session.settings["batch"] == 64 and "batch" in session.ranges() and "batch" not in Session("xor").ranges()
+    weight = session.model.output.weight.numpy().copy()
+    session.apply({"do": "setting", "name": "batch", "value": 3})
+    assert (session.model.output.weight.numpy() == weight).all()
+    seen = []
+    session.model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    session.train(2)
+    assert seen[:2] == [3, 3]
+    for bad in (0, 201, 2.5, True, None):
+        with pytest.raises(SettingError):
+            session.apply({"do": "setting", "name": "batch", "value": bad})

@@ -25,6 +25,7 @@ from .trace import Trace, Value
 
 # Straight on both sides of a border, where their derivative jumps.
 _SIDED = frozenset({"abs", "max", "maximum", "min", "minimum", "relu", "window_max"})
+MANY = 24  # tensors; of more, each is moved along one random direction instead of three
 
 
 class Whole(NamedTuple):
@@ -150,7 +151,7 @@ class Doubled:
         rng = np.random.default_rng(target.size)
         errors = []
         noise = abs(loss(x))
-        for _ in range(3):
+        for _ in range(1 if len(self.targets) > MANY else 3):
             v = rng.standard_normal(x.shape)
             v = v + 1j * rng.standard_normal(x.shape) if x.dtype.kind == "c" else v
             wanted = float(np.real(np.vdot(g, v)))

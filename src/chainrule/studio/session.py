@@ -30,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
 OWN_DEFAULTS = {"optimiser": "Adam", "lr": 0.01}  # of a network that is not known
 RANGES = {
     "lr": (1e-5, 30.0), "depth": (1, 4), "width": (1, 32), "seed": (0, 9999), "noise": (0.0, 0.6), "test": (0.0, 0.8),
-    "l1": (0.0, 0.1), "l2": (0.0, 0.1),
+    "l1": (0.0, 0.1), "l2": (0.0, 0.1), "batch": (1, 200),
 }  # fmt: skip
 HISTORY = 400  # losses kept for the curve
 LIMIT = 1e6  # magnitude of a weight or input that can be set
@@ -80,7 +80,8 @@ class Session:
         self.problem: Problem = chosen(PROBLEMS, name, "a problem")
         self.name = name
         defaults = self.problem.defaults if self.own is None else OWN_DEFAULTS
-        self.settings = DEFAULTS | {"loss": next(iter(self.problem.losses))} | defaults
+        own = {"loss": next(iter(self.problem.losses)), "batch": self.problem.batch}
+        self.settings = DEFAULTS | own | defaults
         self._load()
         self.running = False
         self._build()
@@ -107,7 +108,10 @@ class Session:
             value = _features(value)
         elif name in RANGES:
             low, high = RANGES[name]
-            value = type(low)(number(value, name, low, high))
+            value = number(value, name, low, high)
+            if isinstance(low, int) and value != int(value):
+                raise SettingError(f"{name} is a whole number, got {value}")
+            value = type(low)(value)
         else:
             raise SettingError(f"there is no setting {name!r}")
         self.settings[name] = value
@@ -119,7 +123,7 @@ class Session:
         elif name in ("noise", "test"):
             self._load() if name == "noise" else self._split()
             self._note_loss()
-        elif name not in ("loss", "l1", "speed"):
+        elif name not in ("loss", "l1", "speed", "batch"):
             self._build()
 
     def choices(self) -> dict[str, list[str]]:
@@ -149,7 +153,7 @@ class Session:
             return self.problem.noisy is not None
         if setting == "features":
             return self.problem.kind == "plane"
-        if setting == "test":
+        if setting in ("test", "batch"):
             return self.problem.tested
         if setting in ("l1", "l2"):
             return self.problem.kind != "number"
@@ -253,7 +257,7 @@ class Session:
     def _training_loss(self) -> Tensor:
         if self.own is not None:
             return self.own.loss()
-        size, rows = self.problem.batch, self.train_rows
+        size, rows = self.settings["batch"], self.train_rows
         if self.problem.kind == "number":
             return self.criterion(Tensor(self.inputs), self.targets)
         if size is not None and size < len(rows):

@@ -19,12 +19,14 @@ const LABELS = {
   depth: "Hidden layers",
   width: "Width",
   seed: "Seed",
+  batch: "Batch size",
   noise: "Noise of the data",
   test: "Share held back to test",
   l1: "L1 penalty (makes weights 0)",
   l2: "L2 penalty (weight decay)",
 };
-const WHOLE = new Set(["depth", "width", "seed"]);
+const WHOLE = new Set(["depth", "width", "seed", "batch"]);
+const SEEDS = 40; // on the slider
 const FEW = 16; // weights up to which each has a slider of its own
 
 export class StudioView {
@@ -169,7 +171,7 @@ export class StudioView {
     }
     for (const [name, [low, high]] of Object.entries(ranges)) {
       const logarithmic = name === "lr";
-      const control = slider(LABELS[name], logarithmic ? 1e-4 : low, logarithmic ? 10 : Math.min(high, 40), {
+      const control = slider(LABELS[name], logarithmic ? 1e-4 : low, logarithmic ? 10 : name === "seed" ? SEEDS : high, {
         id: `studio-${name}`,
         logarithmic,
         whole: WHOLE.has(name),
