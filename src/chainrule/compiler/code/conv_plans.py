@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .conv import Convolution, Part
 from .expression import Load, Position, nodes
 from .image import Padded, Pair, padded
@@ -124,17 +126,18 @@ def suits_lanes(conv: Convolution, target: Target) -> bool:
     """Whether vectors along images pay.
 
     They do for small images, whose borders are much of a vector along pixels, if there is work enough for each pixel
-    to be turned twice, and all images of a vector fit into the second-level cache.
+    to be turned twice, and all images of a vector, before and after, fit into the second-level cache.
     """
     lanes = target.lanes(type_of(conv.product.dtype))
     height, width = conv.size
     _, _, _, row, column = conv.source.strides
+    results = sum(math.prod(p.size) for p in conv.parts)
     return (
         conv.images % lanes == 0
         and column == 1
         and row == width
         and lanes <= height * width
-        and conv.channels * height * width * target.vector_bytes <= target.l2
+        and max(conv.channels * height * width, conv.outputs * results) * target.vector_bytes <= target.l2
         and min(conv.channels, conv.outputs) >= lanes
         and any(len(p.taps) > 1 for p in conv.parts)
         and all(p.apart[1] <= 2 for p in conv.parts)

@@ -13,6 +13,7 @@ from .winograd_tiles import Tiles, columns, pitch_of, rows_at_once
 from .winograd_transforms import OUT, POINTS
 
 _TRANSFORMS = 50  # cycles for a channel of a vector's tiles
+_ENOUGH = 128  # tiles
 _WEIGHTS = 20  # vectors of tiles that are twenty times the work of transforming the weights
 
 
@@ -193,9 +194,10 @@ class WinogradWeightsPlan:
         self.scratch = self.tile_bytes + self.cotangent_bytes + self.sum_bytes + self.turned_bytes + self.zero_bytes
 
     def _cut(self) -> tuple[int, int]:
-        """Images of a unit and rows of tiles of a band: as many as half of the second-level cache holds."""
+        """Images of a unit and rows of tiles of a band: as many as half of the second-level cache holds, but so many
+        that adding to the sums takes little beside the products."""
         conv = self.conv
-        most = _held(conv.channels + self.wide, self.type, self.target)
+        most = max(_held(conv.channels + self.wide, self.type, self.target), _ENOUGH)
         image = self.height * self.across
         if image > most:
             bands = -(-self.height // max(most // self.across, 1))
