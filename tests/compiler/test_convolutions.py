@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chainrule.compiler.code.gemm import Gemm
 from chainrule.compiler.graph import Graph
 from chainrule.compiler.schedule.build import schedule
 from chainrule.compiler.schedule.kernels import GemmKernel, HostKernel
@@ -97,3 +98,43 @@ def test_images_without_padding_and_no_spare_channel(wanted: Any, dtype: str) ->
     x, w = b.input(1, 1, 3, 3, dtype=dtype), b.input(1, 1, 3, 3, dtype=dtype)
     graph = b.graph(b.conv(x, w, **params))
     check(graph, [np.ones(v.shape, v.dtype) for v in graph.inputs], wanted)
+
+
+ONE = {**SAME, "padding": ((0, 0), (0, 0))}
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 7, 5), (2, 40, 14, 14), (1, 16, 3, 50), (5, 8, 1, 33)])
+def test_one_tap_is_a_matrix_product(wanted: Any, shape: tuple[int, ...]) -> None:
+    b = Builder()
+    n, c, *size = shape
+    x, w, bias, skip = b.input(*shape), b.input(19, c, 1, 1), b.input(1, 19, 1, 1), b.input(n, 19, *size)
+    y = b.add(b.relu(b.add(b.conv(x, w, **ONE), bias)), skip)
+    to_x = b.select_positive(b.conv_transpose(skip, w, size=tuple(size), **ONE), x)
+    to_w = b.multiply(b.conv_weight(x, skip, kernel=(1, 1), **ONE), w)
+    graph = b.graph(y, to_x, to_w)
+    assert [type(k.gemm) for k in schedule(graph).kernels if isinstance(k, GemmKernel)] == [Gemm] * 3
+    check(graph, random_arrays(graph), wanted, scale=500)
+
+
+CHANGES = ["padded", "in steps", "in groups", "few channels", "channels last", "one column left out"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_one_tap_that_is_no_matrix_product(wanted: Any, change: str) -> None:
+    b = Builder()
+    params = ONE | {
+        "padded": {"padding": ((1, 0), (0, 1))},
+        "in steps": {"stride": (2, 1)},
+        "in groups": {"groups": 2},
+    }.get(change, {})
+    channels = 4 if change == "few channels" else 16
+    x, w = b.input(3, channels, 8, 9), b.input(18, channels // params["groups"], 1, 1)
+    if change == "channels last":
+        x = b.permute_dims(b.input(3, 8, 9, channels), axes=(0, 3, 1, 2))
+    if change == "one column left out":
+        whole = b.input(3, channels, 8, 10)
+        x = b.index(whole, pattern=tuple(("s", 0, n, 1) for n in (3, channels, 8, 9)))
+    y = b.relu(b.conv(x, w, **params))
+    graph = b.graph(y, b.conv_weight(x, y, kernel=(1, 1), **params))
+    assert not any(isinstance(k.gemm, Gemm) for k in schedule(graph).kernels if isinstance(k, GemmKernel))
+    check(graph, random_arrays(graph), wanted, scale=500)

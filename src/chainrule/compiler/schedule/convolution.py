@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..code.conv import Convolution, backward, forward
+from ..code.conv_points import as_product
 from ..code.conv_weights import WeightGradient, weight_gradient
 from ..code.expression import Outside
+from ..code.gemm import Gemm
 from ..graph import Op
 from .access import Index
 from .kernels import Store, View
@@ -16,7 +18,7 @@ _MISSING = -100  # axes of length 1 have no number; these are in no address
 
 def convolution(
     op: Op, a: View, b: View, index: Index, product: Outside, stores: list[Store]
-) -> Convolution | WeightGradient:
+) -> Convolution | WeightGradient | Gemm:
     """The work of `conv`, `conv_transpose` or `conv_weight` on two operands.
 
     Args:
@@ -32,11 +34,9 @@ def convolution(
     axes = (numbers[0], numbers[1], numbers[2], numbers[3])
     params |= {"groups": op.params["groups"], "axes": axes, "product": product, "stores": stores}
     height, width = (1, op.output.shape[2]) if flat else op.output.shape[2:]
-    if op.primitive.name == "conv":
-        return forward(a, b, (height, width), **params)
-    if op.primitive.name == "conv_transpose":
-        return backward(a, b, (height, width), **params)
-    return weight_gradient(a, b, (height, width), **params)
+    make = {"conv": forward, "conv_transpose": backward}.get(op.primitive.name, weight_gradient)
+    work = make(a, b, (height, width), **params)
+    return as_product(work) or work
 
 
 def _upright(view: View) -> View:
