@@ -93,6 +93,7 @@ class Plan:
         self._reduced_blocks()
         self._divide()
         self._packs()
+        self._refine()
         self._room()
 
     def _merge(self) -> None:
@@ -183,6 +184,16 @@ class Plan:
         self.batches = batches
         self.units = batches * self.row_chunks * self.column_chunks
 
+    def _refine(self) -> None:
+        """More chunks of columns than threads, where none packs A for itself: whoever is held up leaves less to do."""
+        if self.single or self.pack_a or self.units != self.threads or self.column_chunks != self.threads:
+            return
+        finer = [n * self.threads for n in (1, 2, 3, 4) if self.panels >= 2 * n * self.threads]
+        if finer:
+            least = min(_busiest(self.panels, n, self.threads) for n in finer)
+            good = [n for n in finer if _busiest(self.panels, n, self.threads) <= 1.02 * least]
+            self.column_chunks = self.units = good[-1]
+
     def _packs(self) -> None:
         gemm, size = self.gemm, self.type.nbytes
         row_uses = -(-self.all_blocks // self.row_chunks)
@@ -232,6 +243,14 @@ def merged(axes: Sequence[Axis], affines: Iterable[Affine]) -> list[Axis]:
 def _imbalance(pieces: int, threads: int) -> float:
     """By how much the busiest thread has more than an equal share."""
     return math.ceil(pieces / threads) * threads / pieces - 1
+
+
+def _busiest(pieces: int, chunks: int, threads: int) -> int:
+    """The pieces of the busiest thread, if threads take one chunk after the other."""
+    done = [0] * threads
+    for chunk in range(chunks):
+        done[done.index(min(done))] += (chunk + 1) * pieces // chunks - chunk * pieces // chunks
+    return max(done)
 
 
 def _lines(nbytes: int) -> int:

@@ -15,6 +15,7 @@ from ..schedule.storage import weight
 
 _ALONE = 3.0  # microseconds of work that one thread had better do alone
 _FINER = 4  # parts for every thread
+_WHOLE = 20.0  # microseconds of work that are not cut further
 _TOGETHER = 12.0  # microseconds of shared work in a program that are worth waking the others for
 
 
@@ -58,12 +59,17 @@ def parts(kernel: Kernel, threads: int) -> int:
             return threads
         if isinstance(kernel.plan, WinogradPlan):
             return kernel.plan.parts
-        return max(threads, min(kernel.plan.units, _FINER * threads))
-    if isinstance(kernel, AttentionKernel):
+        return _evenly(kernel.plan.units, threads, microseconds(kernel))
+    if isinstance(kernel, AttentionKernel):  # each part copies the keys of its first head
         return max(threads, min(kernel.plan.units, _FINER * threads))
     if isinstance(kernel, LoopKernel):
         return max(threads, min(int(microseconds(kernel) / _ALONE), _FINER * threads))
     return threads
+
+
+def _evenly(units: int, threads: int, time: float) -> int:
+    """Parts for so many units of equal work: one each, so that none is twice another, unless that is too little."""
+    return max(threads, min(units, max(_FINER * threads, int(time / _WHOLE))))
 
 
 def is_worth_threads(kernels: Sequence[Kernel]) -> bool:
