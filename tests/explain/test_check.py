@@ -11,6 +11,7 @@ import chainrule as cr
 from chainrule import nn
 from chainrule.core.primitive import table
 from chainrule.core.tensor import Tensor
+from chainrule.explain.whole import MANY, Doubled
 from chainrule.nn import functional as F
 from chainrule.primitives.families import pointwise
 from tests.explain.samples import CASES, network, primitive_loss
@@ -145,3 +146,20 @@ def test_where_every_step_crosses_kinks_the_loss_s_own_piece_is_taken() -> None:
     check = cr.explain(cr.sum(table["relu"](x) * y * 3.0), wrt=[x]).check()
     assert check.pieces > 0 and "its own piece" in str(check)
     assert check.whole < 1e-9 and check.ok, check
+
+
+@pytest.mark.parametrize("wrong", [None, 0, 17, 39])
+def test_of_many_tensors_moved_in_groups_one_wrong_gradient_is_seen(wrong: int | None) -> None:
+    rng = np.random.default_rng(0)
+    sizes = 10.0 ** -np.arange(0, 4, 0.1)  # gradients of very different sizes
+    tensors = [Tensor(rng.standard_normal(3), requires_grad=True) for _ in sizes]
+    loss = sum((cr.sum(cr.tanh(t)) * float(s) for t, s in zip(tensors, sizes, strict=True)), cr.tensor(0.0, "float64"))
+    e = cr.explain(loss, wrt=tensors)
+    doubled = Doubled(e.trace, set(e.targets))
+    gradients = doubled.gradients()
+    if wrong is not None:
+        gradients[e.targets[wrong]] = gradients[e.targets[wrong]] * 1.01
+    errors = [doubled.error(e.targets[k::MANY], gradients) for k in range(MANY)]
+    assert (max(errors) > 1e-3) == (wrong is not None)
+    assert wrong is not None or max(errors) < 1e-7
+    assert len(tensors) > MANY and e.check().ok

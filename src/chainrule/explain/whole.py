@@ -25,7 +25,8 @@ from .trace import Trace, Value
 
 # Straight on both sides of a border, where their derivative jumps.
 _SIDED = frozenset({"abs", "max", "maximum", "min", "minimum", "relu", "window_max"})
-MANY = 24  # tensors; of more, each is moved along one random direction instead of three
+MANY = 24  # tensors that are moved one by one, along three directions each; more are moved in so many groups
+SMALLEST = 1e-3  # of a group's gradients: smaller ones are not made to weigh as much as the others
 
 
 class Whole(NamedTuple):
@@ -58,7 +59,8 @@ def check_whole(trace: Trace, targets: list[Value]) -> Whole:
         doubled = Doubled(trace, set(asked))
         own = doubled.gradients()
         sided = doubled.gradients(sides_of_graph=True) if doubled.sides else own
-        errors = [doubled.error(t, own.get(t)) for t in asked]
+        groups = [[t] for t in asked] if len(asked) <= MANY else [asked[k::MANY] for k in range(MANY)]
+        errors = [doubled.error(group, own) for group in groups]
         rounding = max(_rounding(t, sided.get(t)) for t in asked)
     error = max((e for e in errors if e == e), default=float("nan"))
     return Whole(error, doubled.pieces, rounding, doubled.sides)
@@ -66,8 +68,7 @@ def check_whole(trace: Trace, targets: list[Value]) -> Whole:
 
 def _rounding(target: Value, exact: np.ndarray | None) -> float:
     """How far the graph's gradient is from the exact one; where it cancels, beside what cancelled."""
-    if exact is None:
-        return 0.0
+    exact = np.zeros(target.shape) if exact is None else exact
     difference = norm(double(target.gradient) - exact)
     found = difference / (norm(exact) or 1.0)
     return found if found <= 1e-5 else difference / max(norm(exact), uncancelled(target), 1e-300)
@@ -140,32 +141,43 @@ class Doubled:
             self.sides += int((here != there).sum())
         return here
 
-    def error(self, target: Value, g: np.ndarray | None) -> float:
-        """A gradient beside slopes of the loss along random directions; NaN where it has a kink in each of them."""
-        x = self.values[target]
-        g = np.zeros_like(x) if g is None else g
+    def error(self, group: list[Value], gradients: dict[Value, np.ndarray]) -> float:
+        """Gradients beside slopes of the loss with some values moved together, along random directions.
 
-        def loss(x: np.ndarray, piece: bool = False) -> float:
-            return float(np.real(np.vdot(self.seed, self._replay(target, x, piece))))
+        Each value's part in the slope is made about as large as the others', so that an error in any of them is seen.
+        NaN where the loss has a kink in every direction.
+        """
+        xs = [self.values[t] for t in group]
+        gs = [gradients.get(t, np.zeros_like(x)) for t, x in zip(group, xs, strict=True)]
+        sizes = [norm(g) for g in gs]
+        weights = [1 / max(size, SMALLEST * max(sizes), 1e-300) for size in sizes] if len(group) > 1 else [1.0]
+        start, ends = np.concatenate([x.ravel() for x in xs]), np.cumsum([x.size for x in xs])[:-1]
 
-        rng = np.random.default_rng(target.size)
+        def loss(moved: np.ndarray, piece: bool = False) -> float:
+            parts = [p.reshape(x.shape) for p, x in zip(np.split(moved, ends), xs, strict=True)]
+            if len({x.dtype for x in xs}) > 1:
+                parts = [p if x.dtype.kind == "c" else p.real for p, x in zip(parts, xs, strict=True)]
+            changed = dict(zip(group, parts, strict=True))
+            return float(np.real(np.vdot(self.seed, self._replay(changed, piece))))
+
+        rng = np.random.default_rng(start.size)
         errors = []
-        noise = abs(loss(x))
-        for _ in range(1 if len(self.targets) > MANY else 3):
-            v = rng.standard_normal(x.shape)
-            v = v + 1j * rng.standard_normal(x.shape) if x.dtype.kind == "c" else v
-            wanted = float(np.real(np.vdot(g, v)))
-            usual = norm(g) * norm(v) / np.sqrt(x.size)
-            slope, left, right = slope_along(loss, x, v, noise)
-            kinked = abs(left - right) > 1e-3 * (abs(left) + abs(right) + usual)
-            if kinked and not self.bent:
+        noise = abs(loss(start))
+        for _ in range(3 if len(self.targets) <= MANY else 1):
+            vs = [w * _random(rng, x) for w, x in zip(weights, xs, strict=True)]
+            v = np.concatenate([part.ravel() for part in vs])
+            wanted = sum(float(np.real(np.vdot(g, part))) for g, part in zip(gs, vs, strict=True))
+            lengths = [norm(part) / np.sqrt(part.size) for part in vs]
+            usual = float(np.linalg.norm([size * length for size, length in zip(sizes, lengths, strict=True)]))
+            slope, left, right = slope_along(loss, start, v, noise)
+            if abs(left - right) > 1e-3 * (abs(left) + abs(right) + usual) and not self.bent:
                 continue
             scale = max(usual, abs(wanted), noise * 1e-6, 1e-300)
             if abs(slope - wanted) > 1e-6 * scale:
                 # A gradient that cancels (a bias before a batch norm) is as exact as what cancelled.
-                scale = max(scale, uncancelled(target) * norm(v) / np.sqrt(x.size))
+                scale = max(scale, sum(uncancelled(t) * length for t, length in zip(group, lengths, strict=True)))
             if abs(slope - wanted) > 1e-6 * scale and self.bent:
-                slope, *_ = slope_along(lambda x: loss(x, True), x, v, noise)
+                slope, *_ = slope_along(lambda moved: loss(moved, True), start, v, noise)
                 self.pieces += 1
             errors.append(abs(slope - wanted) / scale)
         return max(errors, default=float("nan"))
@@ -175,11 +187,11 @@ class Doubled:
         """Whether the loss may have kinks."""
         return any(p.name in _SIDED for p in self.primitives.values())
 
-    def _replay(self, target: Value, x: np.ndarray, piece: bool) -> Any:
-        """The loss with one value replaced, everything that depends on it computed again; or its piece."""
-        made: dict[Value, Any] = {target: x}
+    def _replay(self, changed: dict[Value, np.ndarray], piece: bool) -> Any:
+        """The loss with some values replaced, everything that depends on them computed again; or its piece."""
+        made: dict[Value, Any] = dict(changed)
         for value in self.trace.values:
-            if value is target or value.primitive is None or not any(i in made for i in value.inputs):
+            if value in changed or value.primitive is None or not any(i in made for i in value.inputs):
                 continue
             inputs = [made[i] if i in made else self.values[i] for i in value.inputs]
             if value.primitive is project:
@@ -199,6 +211,11 @@ class Doubled:
         with unrecorded():
             by = self.primitives[value].jvp(moved, new_tensor(y, None), *handles, **double_params(value.params))
         return y if by is None else np.asarray(y + by.numpy())
+
+
+def _random(rng: np.random.Generator, like: np.ndarray) -> np.ndarray:
+    v = rng.standard_normal(like.shape)
+    return v + 1j * rng.standard_normal(like.shape) if like.dtype.kind == "c" else v
 
 
 def _pulled(primitive: Any, position: int, g: Any, y: Any, inputs: list[Any], value: Value) -> np.ndarray | None:
