@@ -188,6 +188,11 @@ def test_a_phone_shows_the_studio_without_scrolling_sideways(
     problem: str, start: Any, open_page: Any, screenshot: Any
 ) -> None:
     page = open_page(start(problem).address, width=360, height=780)
+    assert not page.locator("#studio-problem").is_visible()  # the picture comes first
+    expect(page.locator("#studio-run")).to_be_in_viewport()
+    expect(page.locator(".picture")).to_be_in_viewport(ratio=0.5)
+    page.get_by_text("Settings", exact=True).click()
+    assert page.locator("#studio-problem").is_visible()
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
     outside = """() => [...document.querySelectorAll('#view-studio *')].filter(e => e.getClientRects().length)
         .filter(e => { const r = e.getBoundingClientRect(); return r.width > 1 && (r.right > 361 || r.left < -1); })

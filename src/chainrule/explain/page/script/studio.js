@@ -35,6 +35,12 @@ export class StudioView {
     this.send = send;
     this.running = false;
     this.controls = h("div", { class: "controls" });
+    // On a phone the picture comes first, and the settings open on demand.
+    this.settings = h("details", { class: "settings" }, h("summary", {}, "Settings"), this.controls);
+    const narrow = matchMedia("(max-width: 760px)");
+    const fold = () => (this.settings.open = !narrow.matches);
+    narrow.addEventListener("change", fold);
+    fold();
     this.run = h("button", {
       class: "primary",
       id: "studio-run",
@@ -74,7 +80,7 @@ export class StudioView {
             this.count,
           ),
           this.trouble,
-          this.controls,
+          this.settings,
         ),
         h("section", { "aria-label": "What the network computes" }, this.picture, this.drawn.element, this.inputs, this.textbook),
         h("section", { "aria-label": "Weights and gradients" }, this.curve, this.bars, this.weights),
