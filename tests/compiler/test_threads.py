@@ -13,8 +13,12 @@ import pytest
 
 import chainrule as cr
 from chainrule import nn
+from chainrule.compiler.code.target import target
 from chainrule.compiler.graph import Graph, evaluate
 from chainrule.compiler.runtime import build
+from chainrule.compiler.runtime.layout import layout
+from chainrule.compiler.runtime.work import parts
+from chainrule.compiler.schedule.build import schedule
 
 from .programs import Builder, random_arrays
 
@@ -30,6 +34,19 @@ def large() -> Graph:
     return b.graph(
         s, b.sum(s, axis=(0,), keepdims=False), b.add(rows, s), added, b.tanh(b.permute_dims(y, axes=(1, 0)))
     )
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize(("rows", "depth"), [(256, 2048), (1024, 384), (2048, 256)])
+def test_no_thread_has_much_more_of_a_product_to_do_than_another(rows: int, depth: int, threads: int) -> None:
+    b = Builder()
+    graph = b.graph(b.matmul(b.input(rows, depth), b.input(2048, depth), transpose_a=False, transpose_b=True))
+    (kernel,) = layout(schedule(graph), target("avx512"), threads).kernels
+    count, units = parts(kernel, threads), kernel.plan.units
+    done = [0] * threads
+    for part in range(count):  # whoever is ready takes the next
+        done[done.index(min(done))] += (part + 1) * units // count - part * units // count
+    assert max(done) <= 1.08 * units / threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])

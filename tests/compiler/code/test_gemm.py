@@ -203,7 +203,7 @@ def test_the_sums_of_columns_when_threads_share_the_columns(name):
     sums = Array(np.full(300, np.nan, np.float32))
     gemm.sums.append(Store(sums, affine(sums, COLUMN), gemm.product))
     plan = run(gemm, name, 2)
-    assert plan.column_chunks == 2
+    assert plan.column_chunks >= 2
     np.testing.assert_allclose(np.asarray(sums), (a @ b).sum(0), atol=2e-3)
 
 
