@@ -116,7 +116,7 @@ class _Functions:
     def of(self, kernel: Kernel) -> Call:
         """The name of the kernel's function, the pointers that it takes (buffers and elements), and numbers."""
         call = self._of(kernel)
-        self.names[kernel] = call[0]
+        self.names[kernel.whole or kernel] = call[0]
         return call
 
     def _of(self, kernel: Kernel) -> Call:

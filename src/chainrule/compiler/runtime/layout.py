@@ -16,6 +16,7 @@ from ..graph import Op, Value
 from ..memory import Lifetime, plan
 from ..schedule.kernels import AttentionKernel, GemmKernel, Kernel, LoopKernel, NestedKernel, RowKernel, Schedule, Store
 from ..schedule.prepare import Prepared
+from .lanes import cut
 from .work import is_shared
 
 
@@ -79,19 +80,24 @@ def layout(schedule: Schedule, target: Target, threads: int) -> Layout:
     for kernel in kernels:
         if isinstance(kernel, GemmKernel):
             kernel.plan = plan_of(kernel.gemm, target, threads)
-            kernel.scratch = Value((kernel.plan.scratch * threads,), "uint8", name="scratch")
+            kernel.room = kernel.plan.scratch
+            kernel.scratch = Value((kernel.room * threads,), "uint8", name="scratch")
         elif isinstance(kernel, AttentionKernel):
             kernel.plan = AttentionPlan(kernel.work, target)
-            kernel.scratch = Value((kernel.plan.scratch * threads,), "uint8", name="scratch")
+            kernel.room = kernel.plan.scratch
+            kernel.scratch = Value((kernel.room * threads,), "uint8", name="scratch")
         elif isinstance(kernel, NestedKernel):
             kernel.threads = threads if is_shared(kernel) else 1
             kernel.plans = [layout(body, target, kernel.threads) for body in kernel.bodies]
             kernel.scratch = Value((scratch_bytes(kernel),), "uint8", name="scratch")
         elif isinstance(kernel, RowKernel) and kernel.op.primitive.name == "argsort":
             kernel.scratch = Value((sort_scratch(kernel.op) * threads,), "uint8", name="scratch")
+    lanes_scratch = cut(kernels, target, threads) if threads > 1 else None
     lifetimes: dict[Value, Lifetime] = {}
     for step, kernel in enumerate(kernels):
         scratch = [v for v in [getattr(kernel, "scratch", None)] if v is not None]
+        if kernel.part is not None and lanes_scratch is not None:
+            scratch.append(lanes_scratch)
         for value in (*kernel.reads, *kernel.writes, *scratch):
             if value in graph.constants:
                 constants[value] = None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
 from ..code.ir import I8, I64, PTR, VOID, Function, Module, Value
 from ..code.pool import BARRIER, phase
 from ..graph import Value as Buffer
 from ..schedule.kernels import AttentionKernel, GemmKernel, Kernel, NestedKernel
 from ..schedule.signature import Pointer
+from .lanes import Lanes, Part, overlap
 from .layout import Layout
 from .work import is_shared, parts
 
@@ -29,13 +31,17 @@ class _Meeting:
         if scratch is not None:
             writes += self._ranges([scratch])
         needed = any(
-            (shared or other) and (_overlap(writes, r) or _overlap(writes, w) or _overlap(reads, w))
+            (shared or other) and (overlap(writes, r) or overlap(writes, w) or overlap(reads, w))
             for other, r, w in self._touched
         )
         if needed:
             self._touched.clear()
         self._touched.append((shared, reads, writes))
         return needed
+
+    def end(self) -> None:
+        """The phase has ended."""
+        self._touched.clear()
 
     def _ranges(self, buffers: Sequence[Buffer]) -> list[tuple[int, int, int]]:
         found = []
@@ -45,35 +51,40 @@ class _Meeting:
         return found
 
 
-def _overlap(a: list[tuple[int, int, int]], b: list[tuple[int, int, int]]) -> bool:
-    return any(s == t and x < v and u < y for s, x, y in a for t, u, v in b)
-
-
 def emit_segment(
     module: Module, name: str, kernels: Sequence[Kernel], planned: Layout, threads: int,
     function_of: Callable[[Kernel], Call],
 ) -> None:  # fmt: skip
     """The function `name(table, thread, threads)`."""
-    calls = [function_of(kernel) for kernel in kernels]
     f = module.function(name, [PTR, I64, I64])
     code = _Segment(f, planned)
     # A step with an index out of range ends before it overwrites any state.
     fault = planned.prepared.fault
     first = next((k for k in kernels if planned.overwrites_state(k)), None)
     if threads == 1:
-        for kernel, call in zip(kernels, calls, strict=True):
+        for kernel in kernels:
             if kernel is first and fault is not None:
                 code.leave_if(fault)
-            code.call(kernel, call, f.index(0), f.index(1))
+            code.call(kernel, function_of(kernel), f.index(0), f.index(1))
         f.ret()
         return
     meeting = _Meeting(planned)
     together = _Phase(threads)
-    for kernel, call in zip(kernels, calls, strict=True):
-        if kernel is first and fault is not None:
+    left = deque(kernels)
+    while left:
+        if left[0] is first and fault is not None:
             code.run(together)
             code.leave_if(fault, together=True)
             together = _Phase(threads)
+        row = _in_lanes(left, planned, threads, None if fault is None else first)
+        if row:
+            code.run(together)
+            code.run_lanes([(part, function_of(part.kernel)) for part in row], threads)
+            together = _Phase(threads)
+            meeting.end()
+            continue
+        kernel = left.popleft()
+        call = function_of(kernel)
         shared = is_shared(kernel)
         nested = shared and isinstance(kernel, NestedKernel)
         if meeting.needed(kernel, shared) or nested:
@@ -81,11 +92,24 @@ def emit_segment(
             together = _Phase(threads)
         if nested:
             # Its bodies have phases of their own.
-            code.call(kernel, call, *f.arguments[1:])
+            code.call(kernel, call, f.arguments[1], f.arguments[2])
         else:
             together.add(kernel, call, shared)
     code.run(together)
     f.ret()
+
+
+def _in_lanes(left: deque[Kernel], planned: Layout, threads: int, stop: Kernel | None) -> list[Part]:
+    """The next kernels that run in lanes, taken from `left`, if that pays; `stop` may be the first of them only."""
+    lanes = Lanes(threads, planned.slots, planned.aliases)
+    for number, kernel in enumerate(left):
+        if (kernel is stop and number) or not lanes.take(kernel):
+            break
+    if not lanes.pays:
+        return []
+    for _ in lanes.parts:
+        left.popleft()
+    return lanes.parts
 
 
 class _Phase:
@@ -131,6 +155,14 @@ class _Segment:
                     self.call(kernel, call, item - first, f.index(count))
                 first += count
 
+    def run_lanes(self, row: list[tuple[Part, Call]], lanes: int) -> None:
+        """Do the lanes that fall to this thread."""
+        f = self.f
+        _, thread, threads = f.arguments
+        with phase(f, thread, threads, lanes) as lane:
+            for part, call in row:
+                self.call(part.kernel, call, f.index(0), f.index(1), lane, part.steps)
+
     def leave_if(self, flag: Buffer, *, together: bool = False) -> None:
         """Return if the flag is set; `together`: all threads have read it before any goes on and may set it."""
         f = self.f
@@ -144,7 +176,11 @@ class _Segment:
         f.ret()
         f.start_block(go)
 
-    def call(self, kernel: Kernel, call: Call, part: Value, count: Value) -> None:
+    def call(
+        self, kernel: Kernel, call: Call, part: Value, count: Value, lane: Value | None = None,
+        steps: Mapping[Pointer, int] | None = None,
+    ) -> None:  # fmt: skip
+        """Calls a kernel's function for a part of its work; in a lane, on addresses that have moved so many steps."""
         f = self.f
         function, pointers, numbers = call
         arguments = []
@@ -153,6 +189,8 @@ class _Segment:
             address = f.offset(self.bases[slot], first + element * buffer.dtype.itemsize)
             if isinstance(kernel, GemmKernel | AttentionKernel) and buffer is kernel.scratch:
                 # The function goes to its part's working memory, of which there is as much as there are threads.
-                address = f.offset(address, (f.arguments[1] - part) * kernel.plan.scratch)
+                address = f.offset(address, (f.arguments[1] - part) * kernel.room)
+            elif lane is not None and steps is not None:
+                address = f.offset(address, lane * (steps[buffer, element] * buffer.dtype.itemsize))
             arguments.append(address)
         f.call(function, VOID, *arguments, *(f.index(n) for n in numbers), part, count)

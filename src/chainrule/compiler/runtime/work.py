@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..code.conv_weights import WeightGradientPlan
+from ..code.gemm import Gemm
 from ..code.loop_axes import elements
 from ..code.winograd_plan import WinogradPlan, WinogradWeightsPlan
 from ..cost import flops
@@ -16,24 +17,40 @@ from ..schedule.storage import weight
 _ALONE = 3.0  # microseconds of work that one thread had better do alone
 _FINER = 4  # parts for every thread
 _WHOLE = 20.0  # microseconds of work that are not cut further
+_PLACES = 4  # at which a kernel may read one array
 _TOGETHER = 12.0  # microseconds of shared work in a program that are worth waking the others for
 
 
 def microseconds(kernel: Kernel) -> float:
     """Roughly what a kernel takes on one thread: 150 operations or 20 bytes a nanosecond."""
-    traffic = sum(v.nbytes for v in (*kernel.reads, *kernel.writes))
     if isinstance(kernel, GemmKernel):
-        return max(kernel.gemm.flops / 150e3, traffic / 20e3)
+        return max(kernel.gemm.flops / 150e3, _traffic(kernel, _numbers(kernel)) / 20e3)
     if isinstance(kernel, AttentionKernel):
         return flops(kernel.ops[0]) / 150e3
     if isinstance(kernel, LoopKernel):
-        return max(elements(kernel) * weight(kernel.ops) / 10e3, traffic / 20e3)
+        count = elements(kernel)
+        return max(count * weight(kernel.ops) / 10e3, _traffic(kernel, _PLACES * count) / 20e3)
     if isinstance(kernel, RowKernel):
         return sum(v.size for v in (*kernel.reads, *kernel.writes)) / (100 if kernel.scratch is not None else 1000)
     if isinstance(kernel, NestedKernel):
         bodies = [sum(map(microseconds, body.kernels)) for body in kernel.bodies]
         return max(bodies) * _turns(kernel)
     return sum(math.prod(v.shape) for v in kernel.writes) / 400
+
+
+def _traffic(kernel: Kernel, most: int) -> int:
+    """Bytes that a kernel touches: not all of a large array of which it takes a slice of at most so many elements."""
+    return sum(min(v.nbytes, most * v.dtype.itemsize) for v in (*kernel.reads, *kernel.writes))
+
+
+def _numbers(kernel: GemmKernel) -> int:
+    """Of a product's operands and result together; of a convolution's as many as it may be."""
+    g = kernel.gemm
+    if not isinstance(g, Gemm):
+        return max(v.size for v in (*kernel.reads, *kernel.writes))
+    batch, rows, reduced = (math.prod(n for _, n in axes) for axes in (g.batch, g.rows, g.reduced))
+    columns = g.columns[1]
+    return batch * (rows * columns + rows * reduced + reduced * columns)
 
 
 def _turns(kernel: NestedKernel) -> int:

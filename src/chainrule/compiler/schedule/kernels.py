@@ -39,11 +39,15 @@ class Kernel:
     Attributes:
         ops: the operations it covers.
         reads, writes: the values in memory that it touches.
+        part: a block of its rows, if it may run in lanes (`runtime/lanes.py`): set when memory is laid out.
+        whole: of such a part the kernel.
     """
 
     ops: list[Op]
     reads: list[Value] = field(default_factory=list)
     writes: list[Value] = field(default_factory=list)
+    part: Any = field(default=None, kw_only=True)
+    whole: Kernel | None = field(default=None, kw_only=True)
 
 
 @dataclass(eq=False)
@@ -90,12 +94,14 @@ class GemmKernel(Kernel):
 
     Attributes:
         gemm: the work, a `code.gemm.Gemm`, or a `Convolution` or `WeightGradient` of `code.conv`.
-        plan, scratch: how it is cut up, and its working memory: set when memory is laid out.
+        plan, scratch, room: how it is cut up, its working memory, and how many bytes of that each thread has: set
+            when memory is laid out.
     """
 
     gemm: Any = None
     plan: Any = None
     scratch: Any = None
+    room: int = 0
 
 
 @dataclass(eq=False)
@@ -104,12 +110,13 @@ class AttentionKernel(Kernel):
 
     Attributes:
         work: a `code.attention.Attention`.
-        plan, scratch: how it is cut up, and its working memory: set when memory is laid out.
+        plan, scratch, room: how it is cut up, and its working memory: set when memory is laid out.
     """
 
     work: Any = None
     plan: Any = None
     scratch: Any = None
+    room: int = 0
 
 
 @dataclass(eq=False)
