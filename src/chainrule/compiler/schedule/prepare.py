@@ -17,6 +17,7 @@ import numpy as np
 from ...core.primitive import table
 from ..graph import Graph, Op, Value
 from ..nested import Loop, Nested
+from .turned import read_turned, reads_turned
 
 _SPLIT = 1 << 16  # elements of a sum over everything that are worth more than one thread
 
@@ -29,6 +30,8 @@ class Rewriter:
         self.constants = dict(graph.constants)
         self.new: dict[Value, Value] = {}
         self.one_hot: dict[Value, Value] = {}
+        self.often_turned = read_turned(graph)
+        self.turned: dict[Value, Value] = {}
         self.faults: dict[tuple[Value, int], Fault] = {}
         self.origin: Op | None = None
         self.origins: dict[Op, Op] = {}
@@ -43,6 +46,15 @@ class Rewriter:
         assert self.origin is not None
         self.ops.append(op)
         self.origins[op] = self.origin
+
+    def product(self, op: Op, x: Value, w: Value) -> Value | None:
+        """x wᵀ for a product that reads w turned, with a copy of w where others do, too; None where none do."""
+        if not reads_turned(op) or op.inputs[1] not in self.often_turned:
+            return None
+        if w not in self.turned:
+            # Joined with nothing, so that it is written to memory.
+            self.turned[w] = self.apply("concat", self.apply("permute_dims", w, axes=(1, 0)), axis=0)
+        return self.apply("matmul", x, self.turned[w], transpose_a=False, transpose_b=False)
 
     def number(self, value: Any, dtype: Any) -> Value:
         return self.constant(np.asarray(value, dtype))
@@ -184,8 +196,15 @@ def _kept(r: Rewriter, x: Value, axis: int) -> tuple[Value, Value]:
     return r.apply("subtract", x, largest), largest
 
 
-def _affine(r: Rewriter, _op: Op, x: Value, w: Value, b: Value) -> Value:
-    return r.apply("add", r.apply("matmul", x, w, transpose_a=False, transpose_b=True), b)
+def _matmul(r: Rewriter, op: Op, x: Value, w: Value) -> Value | None:
+    return r.product(op, x, w)
+
+
+def _affine(r: Rewriter, op: Op, x: Value, w: Value, b: Value) -> Value:
+    product = r.product(op, x, w)
+    if product is None:
+        product = r.apply("matmul", x, w, transpose_a=False, transpose_b=True)
+    return r.apply("add", product, b)
 
 
 def _softmax(r: Rewriter, op: Op, x: Value) -> Value | None:
@@ -278,6 +297,7 @@ def _spread(r: Rewriter, op: Op, *inputs: Value) -> Value | None:
 
 _REWRITES: dict[str, Callable[..., Value | None]] = {
     "affine": _affine,
+    "matmul": _matmul,
     "softmax": _softmax,
     "log_softmax": _log_softmax,
     "logsumexp": _logsumexp,
