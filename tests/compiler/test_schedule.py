@@ -130,3 +130,19 @@ def test_cheap_values_are_computed_again_instead_of_stored() -> None:
     graph = b.graph(b.multiply(other, b.tanh(h)))
     assert kernels(graph) == ["matmul", "matmul tanh multiply"]
     check(graph, random_arrays(graph), scale=500)
+
+
+def test_a_weight_that_the_products_of_many_steps_read_transposed_is_turned_once() -> None:
+    b = Builder()
+    w, bias = b.input(40, 24), b.input(40)
+    few = [b.input(9, 24) for _ in range(5)]
+    products = [b.matmul(x, w, transpose_a=False, transpose_b=True) for x in few[:3]]
+    graph = b.graph(*products)
+    assert kernels(graph) == ["matmul"] * 3  # too few for a copy
+    products += [b.relu(b.affine(x, w, bias)) for x in few[3:]]
+    many = b.matmul(b.input(100, 24), w, transpose_a=False, transpose_b=True)
+    graph = b.graph(*products, many)
+    found = kernels(graph)
+    assert found == ["concat", *["matmul"] * 3, *["matmul add relu"] * 2, "matmul"]
+    assert [w in k.reads for k in schedule(graph).kernels] == [True, *[False] * 5, True]
+    check(graph, random_arrays(graph), scale=64)

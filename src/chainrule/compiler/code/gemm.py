@@ -26,6 +26,7 @@ from .tile import Shape, choose
 
 Axis = tuple[int, int]  # number and length
 
+_MANY = 20  # uses of a large B with contiguous columns that are worth packing it
 _SPLIT_FLOPS = 400_000  # a product with fewer operations is left to one thread
 
 
@@ -200,7 +201,10 @@ class Plan:
         panel_uses = -(-self.panels // self.column_chunks)
         b_step = gemm.b.index.coefficient(gemm.columns[0])
         b_depth = abs(gemm.b.index.coefficient(self.reduced[-1][0])) * size
-        self.pack_b = not self.dots and (b_step != 1 or (row_uses >= 4 and b_depth >= 1024))
+        b_size = size * gemm.columns[1] * math.prod(n for _, n in self.reduced)
+        # What lies in the second-level cache is read from there as fast as from a packed copy.
+        far = row_uses >= _MANY and b_depth >= 1024 and b_size > self.target.l2
+        self.pack_b = not self.dots and (b_step != 1 or far)
         a_step = abs(gemm.a.index.coefficient(self.tiled[-1][0])) * size
         a_depth = abs(gemm.a.index.coefficient(self.reduced[-1][0])) * size
         # Rows that are a multiple of 4096 bytes apart share the few places of one line in the first-level cache.
