@@ -138,3 +138,13 @@ def test_one_tap_that_is_no_matrix_product(wanted: Any, change: str) -> None:
     graph = b.graph(y, b.conv_weight(x, y, kernel=(1, 1), **params))
     assert not any(isinstance(k.gemm, Gemm) for k in schedule(graph).kernels if isinstance(k, GemmKernel))
     check(graph, random_arrays(graph), wanted, scale=500)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_no_image_at_all(wanted: Any, kernel: int) -> None:
+    b = Builder()
+    params = SAME if kernel == 3 else ONE
+    x, w, g = b.input(0, 16, 8, 8), b.input(16, 16, kernel, kernel), b.input(0, 16, 8, 8)
+    to_x = b.conv_transpose(g, w, size=(8, 8), **params)
+    graph = b.graph(b.conv(x, w, **params), to_x, b.conv_weight(x, g, kernel=(kernel, kernel), **params))
+    check(graph, random_arrays(graph), wanted)

@@ -260,8 +260,9 @@ def test_random_convolutions(data):
 def test_it_is_chosen_where_it_pays(monkeypatch):
     monkeypatch.undo()
     product = Outside("product", np.dtype("float32"))
-    for channels, outputs, pays in ((64, 64, True), (32, 64, True), (3, 32, False), (1, 1, False)):
-        case = random_case((4, channels, 16, 16), outputs)
+    shapes = ((4, 64, 64, 16), True), ((4, 32, 64, 16), True), ((4, 3, 32, 16), False), ((1, 64, 64, 7), False)
+    for (images, channels, outputs, size), pays in shapes:
+        case = random_case((images, channels, size, size), outputs)
         result = Buffer(case.g.array)
         plan = plan_of(case.work("f", result, product, product), target("native"), 1)
         assert isinstance(plan, WinogradPlan) == pays

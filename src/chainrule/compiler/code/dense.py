@@ -26,7 +26,7 @@ def plan_of(work: Dense, target: Target, threads: int) -> DensePlan:
     if isinstance(work, Gemm):
         return Plan(work, target, threads)
     if isinstance(work, Convolution):
-        if suits_winograd(work, target):
+        if suits_winograd(work, target, threads):
             return WinogradPlan(work, target, threads)
         return (LanesPlan if suits_lanes(work, target) else ConvolutionPlan)(work, target, threads)
     if suits_winograd_weights(work, target):

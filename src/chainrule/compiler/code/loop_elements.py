@@ -8,10 +8,11 @@ import numpy as np
 
 from ..schedule.kernels import Store
 from .expression import Affine, Call, Const, Expression, Load, Position, nodes
-from .ir import I1, I8, I64, Function, Value, type_of, vector
+from .ir import I1, I8, I64, Function, Type, Value, type_of, vector
 from .pointwise import emit_call, register_type
 
 _BOOL = np.dtype(bool)
+_SHORTEST, _LONGEST = 1 << 11, 1 << 13  # bytes that follow one another, of which the next are asked for ahead
 
 
 class LoopElements:
@@ -159,6 +160,7 @@ class LoopElements:
                 mask = wide_guard if mask is None else mask & wide_guard
             if steps == 1 and not wide:
                 value = f.load_masked(type, pointer, mask, total)
+                self._prefetch(node.index, pointer, total, memory)
             elif isinstance(steps, list) and not wide and guard is None and max(steps) - min(steps) < self.width:
                 # A few neighbours, that the lanes choose from.
                 near = f.mask(self.width, max(steps) - min(steps) + 1)
@@ -175,6 +177,15 @@ class LoopElements:
                     index = index + more
                 value = f.gather(type, pointer, f.binary("add", index, total), mask)
         return f.compare("ne", value, 0) if node.dtype == _BOOL else value
+
+    def _prefetch(self, at: Affine, pointer: Value, total: Value, memory: Type) -> None:
+        """Asks for what the next row of a short stretch of memory holds here: no stretch is long enough for the
+        processor to see where it goes on. In later passes it is near already."""
+        if self.vertical or not self.inner or self.now or self.vector_axis is None:
+            return
+        step, stretch = at.coefficient(self.inner[-1][0]) * memory.nbytes, self.length * memory.nbytes
+        if _SHORTEST <= stretch <= _LONGEST and step >= 4 * stretch:
+            self.f.prefetch(self.f.offset(self.f.element(pointer, total, memory), step))
 
     def _store(self, s: Store, value: Value) -> None:
         f = self.f

@@ -13,6 +13,7 @@ from .winograd_tiles import Tiles, columns, pitch_of, rows_at_once
 from .winograd_transforms import OUT, POINTS
 
 _TRANSFORMS = 50  # cycles for a channel of a vector's tiles
+_WEIGHT = 12  # cycles for the weights of a channel and an output channel
 _ENOUGH = 128  # tiles
 _WEIGHTS = 20  # vectors of tiles that are twenty times the work of transforming the weights
 
@@ -128,24 +129,44 @@ class WinogradPlan:
         return best[1]
 
 
-def suits_winograd(conv: Convolution, target: Target) -> bool:
+def suits_winograd(conv: Convolution, target: Target, threads: int) -> bool:
     """Whether Winograd's form of a convolution is possible and takes less time."""
     if type_of(conv.product.dtype) is not F32 or conv.groups != 1 or conv.source.strides[4] != 1 or not conv.images:
         return False
-    return grid(conv) is not None and _gain(conv.channels, conv.outputs, conv.parts[0].size, target) > 1
+    if grid(conv) is None:
+        return False
+    # Every thread transforms the weights.
+    threads = 1 if conv.flops < SPLIT_FLOPS else threads
+    size = conv.parts[0].size
+    tiles = conv.images * -(-size[0] // OUT) * -(-size[1] // OUT)
+    weights = _WEIGHT * threads * target.lanes(F32) / tiles
+    return _gain(conv.channels, conv.outputs, size, target, weights) > 1
 
 
-def _gain(channels: int, outputs: int, size: Pair, target: Target) -> float:
-    """How many times faster than tap by tap, if operations are two a cycle.
+def suits_winograd_weights(conv: WeightGradient, target: Target) -> bool:
+    """Whether Winograd's form of the gradient of the weights is possible and takes less time."""
+    if type_of(conv.product.dtype) is not F32 or conv.groups != 1 or conv.step != (1, 1):
+        return False
+    y, x = conv.taps[0]
+    if conv.taps != tuple((y + i, x + j) for i in range(3) for j in range(3)):
+        return False
+    if conv.x.strides[4] != 1 or conv.g.strides[4] != 1:
+        return False
+    return _gain(conv.channels, conv.outputs, conv.out, target) > 1
 
-    Of as many tiles of the images as a vector has lanes, products and transforms take no more than this.
+
+def _gain(channels: int, outputs: int, size: Pair, target: Target, weights: float = 0.0) -> float:
+    """How many times faster than tap by tap.
+
+    For as many tiles of the images as a vector has lanes, at two operations a cycle: the products, no more than
+    `_TRANSFORMS` cycles for each channel, and `weights` for each pair of channels.
     """
     lanes = target.lanes(F32)
     across = -(-size[1] // OUT)
     filled = across * rows_at_once(across, lanes) / (len(columns(across, lanes)) * lanes)
     used = size[0] * size[1] / (OUT * OUT * -(-size[0] // OUT) * across)
-    products = POINTS * channels * outputs / 2 + _TRANSFORMS * (channels + outputs) / filled
-    return OUT * OUT * 9 * channels * outputs / 2 * used / products
+    cycles = (POINTS / 2 + weights) * channels * outputs + _TRANSFORMS * (channels + outputs) / filled
+    return OUT * OUT * 9 * channels * outputs / 2 * used / cycles
 
 
 class WinogradWeightsPlan:
@@ -203,13 +224,3 @@ class WinogradWeightsPlan:
             bands = -(-self.height // max(most // self.across, 1))
             return 1, -(-self.height // bands)
         return max(n for n in range(1, conv.images + 1) if conv.images % n == 0 and n * image <= most), self.height
-
-
-def suits_winograd_weights(conv: WeightGradient, target: Target) -> bool:
-    """Whether Winograd's form of the gradient of the weights is possible and takes less time."""
-    if type_of(conv.product.dtype) is not F32 or conv.groups != 1 or conv.step != (1, 1):
-        return False
-    y, x = conv.taps[0]
-    if conv.taps != tuple((y + i, x + j) for i in range(3) for j in range(3)):
-        return False
-    return conv.x.strides[4] == conv.g.strides[4] == 1 and _gain(conv.channels, conv.outputs, conv.out, target) > 1
