@@ -63,8 +63,8 @@ def recurrent(call: Call) -> Iterator[Candidate]:
     several = len(sweeps) > 1
     legend = call.legend(
         ("x", "x", "the input", call.source(sweeps[0].inputs[0].inputs[0])),
-        ("W", "W", "of the first layer, " if several else "", first[0]),
-        ("U", "U", "of the first layer, " if several else "", first[1]),
+        ("W", "W", "of the first layer," if several else "", first[0]),
+        ("U", "U", "of the first layer," if several else "", first[1]),
     )  # fmt: skip
     equations = [*cell.equations(), *_shared("[t]"), *_arrangement(layer)]
     yield Candidate(equations, legend, gradients.found)
@@ -160,9 +160,10 @@ def _unrolled(call: Call, cell: Cell, suffixes: list[str]) -> Iterator[Candidate
             return
         first = first or values[start].inputs[0]
     assert first is not None
+    which = "of the first layer," if len(suffixes) > 1 else ""
     legend = call.legend(
-        ("x", "x", "the input", call.source(first)), ("W", "W", "", call.parameter("weight_ih_l0")),
-        ("U", "U", "", call.parameter("weight_hh_l0")),
+        ("x", "x", "the input", call.source(first)), ("W", "W", which, call.parameter("weight_ih_l0")),
+        ("U", "U", which, call.parameter("weight_hh_l0")),
     )  # fmt: skip
     equations = [*cell.equations(), *(_projected() if call.module.proj_size else []), *_shared("[t]")]
     yield Candidate([*equations, *_arrangement(call.module)], legend, gradients.found)
