@@ -11,6 +11,7 @@ differ by right, and the comparison is made with the graph's sides.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,11 +60,19 @@ def check_whole(trace: Trace, targets: list[Value]) -> Whole:
         doubled = Doubled(trace, set(asked))
         own = doubled.gradients()
         sided = doubled.gradients(sides_of_graph=True) if doubled.sides else own
-        groups = [[t] for t in asked] if len(asked) <= MANY else [asked[k::MANY] for k in range(MANY)]
-        errors = [doubled.error(group, own) for group in groups]
+        errors = [doubled.error(group, own) for group in grouped(asked)]
         rounding = max(_rounding(t, sided.get(t)) for t in asked)
     error = max((e for e in errors if e == e), default=float("nan"))
     return Whole(error, doubled.pieces, rounding, doubled.sides)
+
+
+def grouped(asked: list[Value]) -> list[list[Value]]:
+    """Each value by itself, or at most MANY groups of those with gradients of about the same size."""
+    if len(asked) <= MANY:
+        return [[value] for value in asked]
+    ordered = sorted(asked, key=lambda value: norm(value.gradient))
+    ends = np.linspace(0, len(ordered), MANY + 1).astype(int)
+    return [ordered[a:b] for a, b in itertools.pairwise(ends)]
 
 
 def _rounding(target: Value, exact: np.ndarray | None) -> float:
@@ -172,7 +181,7 @@ class Doubled:
             slope, left, right = slope_along(loss, start, v, noise)
             if abs(left - right) > 1e-3 * (abs(left) + abs(right) + usual) and not self.bent:
                 continue
-            scale = max(usual, abs(wanted), noise * 1e-6, 1e-300)
+            scale = max(usual, abs(wanted), noise * 1e-6 * max(weights), 1e-300)
             if abs(slope - wanted) > 1e-6 * scale:
                 # A gradient that cancels (a bias before a batch norm) is as exact as what cancelled.
                 scale = max(scale, sum(uncancelled(t) * length for t, length in zip(group, lengths, strict=True)))
