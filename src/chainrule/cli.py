@@ -336,7 +336,7 @@ def studio(
         str,
         typer.Argument(
             metavar="[PROBLEM_OR_SCRIPT]",
-            help="moons, spiral, hills, digits, … (a wrong name lists all); or a Python file.",
+            help="neuron, xor, moons, circle, quarters, clouds, spiral, slope, hills, digits, cnn; or a Python file.",
         ),
     ] = "moons",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,

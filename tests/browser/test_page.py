@@ -459,7 +459,7 @@ def test_on_a_phone_diagrams_and_tables_fit(name: str, open_page: Any, screensho
     )
     assert min(inside) > -2, inside
     page.set_viewport_size({"width": 1000, "height": 780})  # turned round, the diagram is drawn anew
-    assert page.locator("svg.neuron").evaluate("e => e.viewBox.baseVal.width") > 600
+    page.wait_for_function("() => document.querySelector('svg.neuron').viewBox.baseVal.width > 600")
 
 
 def test_the_cards_of_a_phone_are_still_a_table_to_a_screen_reader(open_page: Any) -> None:

@@ -12,6 +12,7 @@ import urllib.request
 import pytest
 
 from chainrule.cli import main
+from chainrule.studio.problems import PROBLEMS
 
 
 def test_it_prints_its_address_serves_there_and_ends_quietly_by_ctrl_c() -> None:
@@ -33,3 +34,9 @@ def test_an_unknown_problem_is_a_message(capsys: pytest.CaptureFixture[str]) -> 
     assert "did you mean neuron" in capsys.readouterr().err
     assert main(["studio", "missing.py"]) == 1
     assert "missing.py" in capsys.readouterr().err
+
+
+def test_the_help_names_every_problem(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["studio", "--help"]) == 0
+    told = re.sub(r"\W+", " ", capsys.readouterr().out)
+    assert all(name in told.split() for name in PROBLEMS)
