@@ -469,3 +469,14 @@ def test_the_cards_of_a_phone_are_still_a_table_to_a_screen_reader(open_page: An
     assert table.get_by_role("row").count() == 7  # the head and six layers
     cell = table.get_by_role("row", name=re.compile("^hidden1")).get_by_role("cell").first
     assert cell.is_visible() and cell.get_attribute("data-label") == "rms ∂L/∂output"
+
+
+def test_parentheses_are_as_high_as_the_fractions_in_them(open_page: Any) -> None:
+    page = open_page("mlp")
+    press(page, "End")
+    marks = page.locator("#panel mo[stretchy=true]")
+    expect(marks.first).to_be_visible()
+    page.wait_for_timeout(100)
+    low = """es => es.filter(e => e.getBoundingClientRect().height
+        < 0.8 * e.parentElement.querySelector('mfrac').getBoundingClientRect().height).length"""
+    assert marks.count() >= 2 and marks.evaluate_all(low) == 0
