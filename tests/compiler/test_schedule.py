@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+import chainrule as cr
+from chainrule import nn, optim
+from chainrule.compiler.capture import capture
 from chainrule.compiler.code.target import Target
 from chainrule.compiler.graph import Graph, Value
 from chainrule.compiler.schedule.build import schedule
+from chainrule.compiler.schedule.groups import Grouping
 from chainrule.compiler.schedule.kernels import GemmKernel, LoopKernel
 
 from .programs import TARGETS, Builder, check, random_arrays
@@ -146,3 +152,32 @@ def test_a_weight_that_the_products_of_many_steps_read_transposed_is_turned_once
     assert found == ["concat", *["matmul"] * 3, *["matmul add relu"] * 2, "matmul"]
     assert [w in k.reads for k in schedule(graph).kernels] == [True, *[False] * 5, True]
     check(graph, random_arrays(graph), scale=64)
+
+
+def test_four_times_the_steps_of_a_recurrent_network_are_four_times_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[Value] = []
+    loads = Grouping.loads
+
+    def counted(self: Grouping, group: Any, value: Value, *args: Any, **kwargs: Any) -> Any:
+        tries.append(value)
+        return loads(self, group, value, *args, **kwargs)
+
+    monkeypatch.setattr(Grouping, "loads", counted)
+
+    def work(steps: int) -> int:
+        model = nn.LSTM(3, 4, batch_first=True)
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+
+        def step(x: cr.Tensor) -> cr.Tensor:
+            optimizer.zero_grad()
+            loss = model(x)[0][:, -1].sum()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        graph = capture(step, (cr.ones((2, steps, 3)),), {}, "step").graph
+        tries.clear()
+        schedule(graph)
+        return len(tries)
+
+    assert work(48) < 4.5 * work(12)

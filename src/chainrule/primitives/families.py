@@ -22,13 +22,18 @@ from ..core.tensor import Tensor
 def broadcast_shapes(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The common shape under NumPy's broadcasting rules."""
     try:
-        return np.broadcast_shapes(*shapes)
+        return _broadcast(shapes)
     except ValueError:
         listed = " and ".join(map(str, shapes))
         raise ShapeError(
             f"shapes {listed} do not broadcast: aligned from the right, two lengths of an axis "
             "must be equal or one of them 1"
         ) from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _broadcast(shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+    return np.broadcast_shapes(*shapes)
 
 
 def unbroadcast(g: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -50,6 +50,7 @@ class Grouping:
         self.group_of: dict[Value, Group] = {}
         self._readers: dict[Value, list[Group]] = {}
         self._scalars: Group | None = None
+        self._latest: int | None = None
         self.sources = set(graph.inputs) | set(graph.constants)
         self._takes_views = opaque_layout
         needed = needed_operations(graph)
@@ -103,7 +104,10 @@ class Grouping:
             self.group_of[value] = group
 
     def _pointwise(self, value: Value, late: bool) -> None:
+        self._latest = None
         for group in self._candidates(value, late):
+            if self._comes_too_early(group):
+                continue
             if _is_postponed(value) and not any(map(_is_postponed, group.values)):
                 continue
             index = group.fit(value.shape)
@@ -206,7 +210,10 @@ class Grouping:
         x, value = op.inputs[0], op.output
         axes = op.params["axis"]
         axes = (axes,) if isinstance(axes, int) else axes
+        self._latest = None
         for group in self._candidates(value, late):
+            if self._comes_too_early(group):
+                continue
             index = group.fit(x.shape, whole=True)
             if index is None or not self._can_join(group, value, index, operand=True):
                 continue
@@ -338,13 +345,21 @@ class Grouping:
         ordered += [group for group in others if group.product is None]
         return [g for g in ordered if g.opaque is None and g.late == late and len(g.values) < _MOST]
 
+    def _comes_too_early(self, group: Group) -> bool:
+        """Whether a kernel runs before one that the value in question reads from, as was found for another kernel.
+
+        The readers of one array may be many, such as all steps of a recurrent network.
+        """
+        return self._latest is not None and group.position < self._latest
+
     def _can_join(self, group: Group, value: Value, index: Index, *, operand: bool = False) -> bool:
         try:
             loads = self.loads(group, value, index, operand=operand)
         except (NotAffine, SplitAxis):
             return False
-        for load in loads:
-            maker = self.group_of.get(load.buffer)
+        makers = [self.group_of.get(load.buffer) for load in loads]
+        self._latest = max((maker.position for maker in makers if maker is not None), default=None)
+        for load, maker in zip(loads, makers, strict=True):
             if group.product is not None and (load.guard is not None or load.index.dynamic):
                 return False
             if maker is group:
