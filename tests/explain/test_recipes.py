@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chainrule.cli import explained_names, main
+from chainrule.data import DataError
 from chainrule.explain.explanation import explain
 from chainrule.recipes.llm import SMALL
 
@@ -43,6 +44,20 @@ def test_a_network_without_its_data_is_explained_and_right(
         assert json.loads(e.to_json())["note"] == e.note
     unexplained = [x.title for x in e.layers if x.agreement is None and len(x.group.values) > 2]
     assert not unexplained
+
+
+@pytest.mark.usefixtures("no_data")
+def test_the_language_model_s_batch_is_small_unless_asked_for(tmp_path: Path) -> None:
+    def tokens(*settings: str) -> int:
+        loss = explained_names("llm", list(settings))["loss"]
+        return next(v.size for v in explain(loss).trace.values if not v.several and v.dtype.kind == "i")
+
+    assert tokens() == 2 * 16
+    assert tokens("batch_size=3", "length=40") == 3 * 40
+    short = tmp_path / "short.txt"
+    short.write_text("Call me Ishmael.")
+    with pytest.raises(DataError, match="has 16 tokens; 2 windows of 16 need 34"):
+        tokens(f"text={short}")
 
 
 def test_the_small_language_model_has_the_architecture_of_the_large() -> None:

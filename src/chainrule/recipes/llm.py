@@ -71,28 +71,38 @@ def next_token_loss(model: Llama, tokens: Tensor) -> Tensor:
 
 
 def build(settings: Settings) -> dict[str, Any]:
-    """The loss of a first, small batch for `chainrule explain llm`.
+    """The loss of a first, small batch for `chainrule explain llm`; larger where the settings say so.
 
     Without the weights on this machine, that of a small network of the same kind that knows nothing.
     """
     text, _ = read_text(settings.text, settings.data)
     note = ""
     manual_seed(settings.seed)
+    rows, length = (_asked(settings, name) for name in ("batch_size", "length"))
+    count = rows * (length + 1)
+    text = text[: max(4096, 12 * count)]
     try:
         language = load_llm(settings.model)
-        model, tokens = language.model, language.tokenizer.encode(text[:4096], add_special_tokens=False).ids
+        model, tokens = language.model, language.tokenizer.encode(text, add_special_tokens=False).ids
     except DataError as error:
         if settings.model is not None:
             raise
-        model, tokens = Llama(SMALL), list(text[:4096].encode())
+        model, tokens = Llama(SMALL), list(text.encode())
         note = (
             f"A network of SmolLM2's kind with {SMALL.num_hidden_layers} layers and {SMALL.weights:,} random weights, "
             f"which reads bytes. {error}."
         )
     adapters = Adapters(model, settings.targets.split(","), settings.rank, settings.alpha)
-    size = Settings.FAST["batch_size"], Settings.FAST["length"] + 1
-    batch = Tensor(np.array(tokens[: size[0] * size[1]]).reshape(size))
+    if len(tokens) < count:
+        raise DataError(f"the text has {len(tokens)} tokens; {rows} windows of {length} need {count}")
+    batch = Tensor(np.array(tokens[:count]).reshape(rows, length + 1))
     return {"loss": next_token_loss(model, batch), "model": model, "adapters": adapters, "note": note}
+
+
+def _asked(settings: Settings, name: str) -> int:
+    """A setting that was chosen, or that of a fast run in place of the default."""
+    value: int = getattr(settings, name)
+    return Settings.FAST[name] if value == getattr(Settings, name) else value
 
 
 def train(job: Job) -> dict[str, Any]:
