@@ -122,7 +122,7 @@ def test_the_numbers_of_an_own_network_and_of_its_data_have_one_scale() -> None:
     y = 3 * x[:, :1]
     shown = own(nn.Linear(2, 1), x, y, lambda z: F.mse_loss(z, y)).state()["studio"]["plane"]
     largest = np.abs(y.numpy()).max()
-    assert shown["among"] == 0
+    assert shown["among"] == 0 and shown["largest"] == pytest.approx(largest, rel=1e-3)
     assert [p[2] for p in shown["points"]] == pytest.approx((y.numpy()[:, 0] / largest).tolist(), rel=1e-4)
 
 

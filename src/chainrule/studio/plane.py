@@ -31,11 +31,13 @@ class Answers(NamedTuple):
         level: from -1 (blue) to 1 (orange); of three classes or more, how sure it is, from 0 to 1.
         classes: the likeliest class of each point where there are three or more; None otherwise.
         among: how many classes there are; 0 where the answer is a number.
+        largest: the number that is shown as 1.
     """
 
     level: np.ndarray
     classes: np.ndarray | None
     among: int
+    largest: float = 1.0
 
 
 @no_grad()
@@ -53,7 +55,8 @@ def answers(model: nn.Module, points: np.ndarray, logistic: bool, largest: float
     if count == 1:
         if logistic:
             return Answers(np.tanh(out[:, 0] / 2), None, 2)  # 2 σ(z) - 1
-        return Answers(out[:, 0] / (largest or np.abs(out).max() or 1.0), None, 0)
+        largest = largest or float(np.abs(out).max()) or 1.0
+        return Answers(out[:, 0] / largest, None, 0, largest)
     p = np.exp(out - out.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
     if count == 2:
@@ -67,13 +70,15 @@ def shown(found: Answers, centre: Any, reach: float, points: list[Any], here: An
 
     size, reach, centre   cells a side; half the length of a side; the middle
     among     number of classes, 0 for numbers
+    largest   the number that is shown as 1
     data      what the network answers in every cell, from -1 to 1; base64
     classes   base64 of the likeliest class in every cell, where there are three or more; null otherwise
     points    [x₁, x₂, colour from -1 to 1 or number of the class, whether it is held back to test]
     here      the explained point, or null
     """
     return {
-        "size": GRID, "reach": reach, "centre": list(centre), "among": found.among, "data": levels(found.level),
+        "size": GRID, "reach": reach, "centre": list(centre), "among": found.among,
+        "largest": float(f"{found.largest:.4g}"), "data": levels(found.level),
         "classes": None if found.classes is None
         else base64.b64encode(found.classes.astype(np.int8).tobytes()).decode("ascii"),
         "points": points, "here": here,

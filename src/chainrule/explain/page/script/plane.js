@@ -2,14 +2,15 @@
 
 import { classColour, css, signedColour, tone } from "./colour.js";
 import { h, svg } from "./dom.js";
+import { number } from "./numbers.js";
 
 const SIDE = 340;
 const KEYED = 10; // classes named below the plane
 
 /** The plane, coloured by what the network answers, with the data on it. */
-export function planeOf({ size, reach, centre, among, data, classes, points, here }, moved, chosen) {
+export function planeOf({ size, reach, centre, among, largest, data, classes, points, here }, moved, chosen) {
   const which = tone();
-  const canvas = h("canvas", { class: "map", width: size, height: size, role: "img", "aria-label": spoken(among) });
+  const canvas = h("canvas", { class: "map", width: size, height: size, role: "img", "aria-label": spoken(among, largest) });
   paintField(canvas, data, which, classes);
   const x = (v) => ((v - centre[0] + reach) / (2 * reach)) * SIDE;
   const y = (v) => SIDE - ((v - centre[1] + reach) / (2 * reach)) * SIDE;
@@ -44,7 +45,7 @@ export function planeOf({ size, reach, centre, among, data, classes, points, her
     "figure",
     {},
     h("div", { class: "plane" }, canvas, overlay),
-    key(among, which),
+    key(among, largest, which),
     h(
       "figcaption",
       { class: "quiet" },
@@ -55,17 +56,17 @@ export function planeOf({ size, reach, centre, among, data, classes, points, her
   );
 }
 
-function spoken(among) {
-  if (!among) return "What the network answers over the plane: blue for −1, orange for 1";
+function spoken(among, largest) {
+  if (!among) return `What the network answers over the plane: blue for ${number(-largest)}, orange for ${number(largest)}`;
   if (among === 2) return "Decision boundary: blue for class 0, orange for class 1";
   return `Decision regions of ${among} classes; the stronger a colour, the surer the network`;
 }
 
 // Which colour stands for what.
-function key(among, which) {
+function key(among, largest, which) {
   const names = among
     ? Array.from({ length: Math.min(among, KEYED) }, (_, label) => [`class ${label}`, classColour(label, 1, which)])
-    : [-1, 0, 1].map((value) => [String(value).replace("-", "−"), signedColour(value, 1, which)]);
+    : [-1, 0, 1].map((value) => [number(value * largest), signedColour(value, 1, which)]);
   return h(
     "ul",
     { class: "colour-key", "aria-label": "Colours" },
