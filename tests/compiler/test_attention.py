@@ -243,7 +243,27 @@ def _fenced(array: np.ndarray, at_end: bool, kept: list[_Fenced]) -> np.ndarray:
     return made
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="pages are protected with mprotect")
+def run_fenced(graph: Graph, at_end: bool, seed: int, wanted: Target) -> None:
+    """Run on arrays and working memory between forbidden pages, and compare with `evaluate`."""
+    kept: list[_Fenced] = []
+    arrays = [_fenced(a, at_end, kept) for a in inputs(graph, seed)]
+    outputs = [_fenced(np.zeros(v.shape, v.dtype), at_end, kept) for v in graph.outputs]
+    program = build(graph, wanted, 1)
+    bound = program.bind(arrays, outputs)
+    arena = _Fenced(-(-program.arena // 64) * 64, at_end)
+    position = len(bound._arrays) - 1
+    bound._arrays[position] = arena.bytes[: program.arena]
+    bound._table[position] = arena.bytes.ctypes.data
+    bound()
+    scale = 600 * float(np.finfo(graph.outputs[0].dtype).eps)
+    for got, expected in zip(outputs, evaluate(graph, arrays), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=scale, atol=scale * max(1.0, float(np.abs(expected).max())))
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="pages are protected with mprotect")
+
+
+@on_linux
 @each_target
 @settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
@@ -255,19 +275,12 @@ def test_nothing_beside_the_arrays_is_touched(wanted: Target, data: st.DataObjec
     bias, is_causal = data.draw(st.sampled_from(shapes)), data.draw(st.booleans())
     dtype = data.draw(st.sampled_from(["float32", "float64"]))
     graph = composed(batch, *sizes, dtype, is_causal, bias, data.draw(st.booleans()))
-    at_end, kept = data.draw(st.booleans()), []
-    arrays = [_fenced(a, at_end, kept) for a in inputs(graph, data.draw(st.integers(0, 99)))]
-    outputs = [_fenced(np.zeros(v.shape, v.dtype), at_end, kept) for v in graph.outputs]
-    program = build(graph, wanted, 1)
-    bound = program.bind(arrays, outputs)
-    arena = _Fenced(-(-program.arena // 64) * 64, at_end)
-    position = len(bound._arrays) - 1
-    bound._arrays[position] = arena.bytes[: program.arena]
-    bound._table[position] = arena.bytes.ctypes.data
-    bound()
-    scale = 600 * float(np.finfo(dtype).eps)
-    for got, expected in zip(outputs, evaluate(graph, arrays), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=scale, atol=scale * max(1.0, float(np.abs(expected).max())))
+    run_fenced(graph, data.draw(st.booleans()), data.draw(st.integers(0, 99)), wanted)
+
+
+@on_linux
+def test_a_block_of_queries_with_one_too_many_reads_no_bias_for_it() -> None:
+    run_fenced(composed((4,), 65, 70, 16, 16, "float32", False, (4, 65, 1), False), True, 0, TARGETS[0])
 
 
 # From the outside
