@@ -165,12 +165,12 @@ def test_four_times_the_steps_of_a_recurrent_network_are_four_times_the_work(mon
     monkeypatch.setattr(Grouping, "loads", counted)
 
     def work(steps: int) -> int:
-        model = nn.LSTM(3, 4, batch_first=True)
-        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        model, out = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 5)
+        optimizer = optim.SGD([*model.parameters(), *out.parameters()], lr=0.1)
 
         def step(x: cr.Tensor) -> cr.Tensor:
             optimizer.zero_grad()
-            loss = model(x)[0][:, -1].sum()
+            loss = (out(model(x)[0][:, -1]) ** 2).sum()
             loss.backward()
             optimizer.step()
             return loss
