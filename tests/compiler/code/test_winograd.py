@@ -268,6 +268,16 @@ def test_it_is_chosen_where_it_pays(monkeypatch):
         assert isinstance(plan, WinogradPlan) == pays
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(64, 128, 7, 7), (64, 32, 28, 28), (5, 16, 9, 9)])
+def test_every_thread_has_as_many_parts(shape, threads):
+    case = random_case(shape, 32)
+    product = Outside("product", np.dtype("float32"))
+    plan = plan_of(case.work("f", Buffer(case.g.array), product, product), target("native"), threads)
+    assert isinstance(plan, WinogradPlan)
+    assert plan.parts % threads == 0
+
+
 def test_another_architecture_assembles_it():
     case = random_case((2, 8, 8, 8), 8)
     product = Outside("product", np.dtype("float32"))

@@ -86,7 +86,8 @@ class WinogradPlan:
         self.packed_bytes = lines_of((conv.channels * 9 * self.shape.rows + 3 * lanes) * size)
         # Every part of the work transforms the weights, which should not take more than a twentieth of it.
         tiles = conv.images * self.height * self.across
-        self.parts = max(threads, min(self.units, 4 * threads, tiles // (_WEIGHTS * lanes)))
+        most = min(self.units, 4 * threads, tiles // (_WEIGHTS * lanes))
+        self.parts = max(most - most % threads, threads)  # as many for each thread
         self.weight_bytes = lines_of(POINTS * self.weight_point * size)
         self.tile_bytes = lines_of(self.tiles.nbytes)
         self.product_bytes = lines_of(POINTS * self.product_point * size)
