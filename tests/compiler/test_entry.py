@@ -12,14 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chainrule as cr
-import chainrule.nn.functional as F
 from chainrule import nn, optim
 from chainrule.compiler import executable
 from chainrule.compiler.code.entry import entry_module
 from chainrule.compiler.code.target import object_code, target
 from chainrule.compiler.executable import Executable
 
-from .test_compile import assert_same, batch, everything
+from .test_compile import assert_same, batch, everything, trainer
 
 
 @pytest.fixture
@@ -44,18 +43,7 @@ def ways(monkeypatch):
 
 
 def training(make=optim.Adam):
-    cr.manual_seed(1)
-    model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3))
-    optimizer = make(model.parameters())
-
-    def step(x, y):
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return model, optimizer, step
+    return trainer(make, lambda: nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)))
 
 
 def test_steps_go_through_the_entry_from_the_second_on(ways):

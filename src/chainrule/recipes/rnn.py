@@ -72,7 +72,9 @@ def collate(samples: list[Any], time: int = 0) -> tuple[tuple[Tensor, Tensor], T
     speakers."""
     frames = [sequence for sequence, _ in samples]
     lengths = [len(sequence) for sequence in frames]
-    padded = pad(pad_sequence(frames, batch_first=True), [(0, 0), (0, max(0, time - max(lengths))), (0, 0)])
+    padded = pad_sequence(frames, batch_first=True)
+    if time > padded.shape[1]:
+        padded = pad(padded, [(0, 0), (0, time - padded.shape[1]), (0, 0)])
     return (padded, Tensor(lengths)), Tensor([speaker for _, speaker in samples])
 
 

@@ -130,7 +130,7 @@ def fit(
         CheckpointError, OutputError: a file cannot be read or written.
         OperationError: the arguments contradict each other.
     """
-    goal, compiler = one_objective(loss, metrics, objective), compiler_of(compile)
+    goal = one_objective(loss, metrics, objective)
     total, period = _length(data, epochs, steps, accumulate, validate_every)
     if patience is not None and (patience < 1 or validation is None):
         raise OperationError("patience must be at least 1 and needs a validation to be impatient about")
@@ -155,7 +155,7 @@ def fit(
         clip_value=clip_value,
         accumulate=accumulate,
         average=average,
-        validate=_validator(model, goal, validation, compiler),
+        validate=_validator(model, goal, validation, compile),
         validation_name=validation_name,
         monitor=monitor,
         mode=mode,
@@ -168,7 +168,7 @@ def fit(
         reporter=reporter or Reporter(),
         unit=unit,
         resume_hint=resume_hint,
-        compile=compiler,
+        compile=compiler_of(compile),
     )
     loop.train(resume)
     return Fitted(loop.history, loop.validation, loop.best, loop.step, loop.elapsed, loop.finished and loop.impatient)
@@ -178,11 +178,11 @@ def _validator(
     model: Module,
     objective: Objective,
     validation: Batches | Callable[[], Mapping[str, float]] | None,
-    compiler: Compiler | None,
+    compile: bool | Compiler,
 ) -> Callable[[], Mapping[str, float]] | None:
     if validation is None or callable(validation):
         return validation
-    return partial(Evaluation(model, objective, compiler), validation)
+    return partial(Evaluation(model, objective, compile), validation)
 
 
 def _length(

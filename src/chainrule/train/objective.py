@@ -11,7 +11,7 @@ from ..core.dtypes import float64
 from ..core.errors import OperationError
 from ..core.tensor import Tensor
 from ..nn.module import Module
-from .compiling import Compiler, compiler_of
+from .compiling import Compiler, compiled_if
 
 Measure: TypeAlias = Callable[[Any, Any], Any]
 """A number or 0-d tensor from the model's output and the target of a batch."""
@@ -86,13 +86,13 @@ class Means:
 class Evaluation:
     """Mean loss and metrics of a model over batches, in evaluation mode. What is compiled stays so between calls."""
 
-    def __init__(self, model: Module, objective: Objective, compiler: Compiler | None = None) -> None:
+    def __init__(self, model: Module, objective: Objective, compile: bool | Compiler = False) -> None:
         self.model = model
 
         def measure(batch: Any) -> tuple[Tensor, Mapping[str, Any]]:
             return measured(objective, model, batch)
 
-        self._measure = measure if compiler is None else compiler(measure)
+        self._measure = compiled_if(compile, measure)
 
     @no_grad()
     def __call__(self, data: Iterable[Any]) -> dict[str, float]:
@@ -131,7 +131,7 @@ def evaluate(
     Raises:
         OperationError: there is no batch, or not exactly one of `loss` and `objective`.
     """
-    return Evaluation(model, one_objective(loss, metrics, objective), compiler_of(compile))(data)
+    return Evaluation(model, one_objective(loss, metrics, objective), compile)(data)
 
 
 def one_objective(

@@ -65,10 +65,14 @@ class MemoryAccess(Arithmetic):
         narrow = self.cast("trunc", self.pairwise("smin", count, lanes), I32)
         return self.compare("lt", self.lanes(I32, range(lanes)), self.broadcast(narrow, lanes))
 
+    def _entries(self, type: Type, pointer: Value, indices: Value, mask: Value | None) -> tuple[Value, Value]:
+        """The addresses of entries of an array, and the mask: all lanes where there is none."""
+        pointers = self.emit(vector(PTR, type.lanes), f"getelementptr {type.element}, {pointer}, {indices}")
+        return pointers, mask if mask is not None else self.constant(vector(I1, type.lanes), 1)
+
     def gather(self, type: Type, pointer: Value, indices: Value, mask: Value | None = None) -> Value:
         """Scalars from entries `indices` (a vector of i32 or i64) of an array; left-out lanes are zero."""
-        pointers = self.emit(vector(PTR, type.lanes), f"getelementptr {type.element}, {pointer}, {indices}")
-        keep = mask if mask is not None else self.constant(vector(I1, type.lanes), 1)
+        pointers, keep = self._entries(type, pointer, indices, mask)
         name = f"llvm.masked.gather.{type.mangled}.{pointers.type.mangled}"
         self.module.declarations.setdefault(
             name, f"declare {type.text} @{name}({pointers.type.text}, {keep.type.text}, {type.text})"
@@ -79,8 +83,7 @@ class MemoryAccess(Arithmetic):
     def scatter(self, value: Value, pointer: Value, indices: Value, mask: Value | None = None) -> None:
         """Writes the lanes that the mask keeps to entries `indices` of an array."""
         type = value.type
-        pointers = self.emit(vector(PTR, type.lanes), f"getelementptr {type.element}, {pointer}, {indices}")
-        keep = mask if mask is not None else self.constant(vector(I1, type.lanes), 1)
+        pointers, keep = self._entries(type, pointer, indices, mask)
         name = f"llvm.masked.scatter.{type.mangled}.{pointers.type.mangled}"
         self.module.declarations.setdefault(
             name, f"declare void @{name}({type.text}, {pointers.type.text}, {keep.type.text})"
