@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from chainrule import nn
 from chainrule.cli import main
 from chainrule.core.tensor import Tensor
 from chainrule.recipes import find_recipe
@@ -40,6 +41,17 @@ def test_gpt_learns_letters_and_shows_samples(capsys, tmp_path):
     assert "too few" in capsys.readouterr().err
     assert main(["train", "gpt", "--fast", "--text", "nothing"]) == 1
     assert "there is no text 'nothing'" in capsys.readouterr().err
+
+
+def test_gpt_goes_on_from_the_last_character_before_and_after_its_window_is_full():
+    gpt = find_recipe("gpt")
+
+    class Counting(nn.Module):
+        def forward(self, codes):
+            return Tensor(100.0 * ((codes.numpy()[..., None] + 1) % 7 == np.arange(7)))
+
+    settings = gpt.Settings.make({"context": 5, "sample": 9})
+    assert gpt.write(Counting(), np.array([2, 3]), settings).tolist() == [(2 + i) % 7 for i in range(11)]
 
 
 def test_gpt_is_no_better_at_the_past_by_knowing_the_future():
